@@ -1,0 +1,13 @@
+"""Time as a part that can be given: production reads the machine's, tests move their own."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Two times, both in seconds: `wall` for what tokens say, `monotonic` for how long we kept them."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic

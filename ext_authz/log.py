@@ -1,0 +1,38 @@
+"""Operational logs: JSON lines on stderr, past-tense events with fields. Not the audit.
+
+Events carry codes, names and places in the code; never a request's or a provider's text.
+"""
+
+import logging
+import sys
+import traceback
+from typing import TypeAlias, cast
+
+import structlog
+
+Logger: TypeAlias = structlog.typing.FilteringBoundLogger
+
+
+def configure_logs(level: int = logging.INFO) -> None:
+    """Sends this process's logs from `level` up to stderr."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger(room: str) -> Logger:
+    """The logger of one room."""
+    return cast("Logger", structlog.get_logger(room=room))
+
+
+def place_of(error: BaseException) -> list[str]:
+    """Where `error` was raised, innermost last: file, line and function, without any value."""
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]

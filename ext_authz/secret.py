@@ -1,0 +1,45 @@
+"""A value that must never be printed."""
+
+import hashlib
+import hmac
+from typing import NoReturn
+
+
+class Secret:
+    """A token, key or password whose every printed form is `***`.
+
+    Holds text; gives it out only through `reveal()`, which belongs where bytes go on the wire.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself, for the wire and nowhere else."""
+        return self._value
+
+    def digest(self) -> bytes:
+        """SHA-256 of the text: tells two secrets apart without keeping either."""
+        return hashlib.sha256(self._value.encode()).digest()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, _spec: str) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self.digest(), other.digest())
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled: it would leave the process in clear")
