@@ -1,0 +1,248 @@
+"""From the YAML file to `Settings`: every fault at once, each with its line, its key and the fix."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from ext_authz.outbound import OutboundError, is_loopback, refuse_unguarded
+from ext_authz.settings.envoy_yaml import settings_of
+from ext_authz.settings.oauth_client import read_client
+from ext_authz.settings.settings import (
+    AuthorizationServer,
+    IdentityProvider,
+    Match,
+    McpServer,
+    Settings,
+    SubjectToken,
+    Timeouts,
+)
+from ext_authz.settings.yaml_cursor import Cursor, SettingsInvalid, open_yaml
+
+SIGNATURE_ALGORITHMS: Final = ("ES256", "ES384", "ES512", "EdDSA", "PS256", "RS256")
+MAX_TIMEOUT_SECONDS: Final = 60
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 section 3.3
+_TCP: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
+T = TypeVar("T")
+
+
+def load_settings(file: str) -> Settings:
+    """Reads `file`, an Envoy bootstrap or the settings mapping alone.
+
+    Raises `SettingsInvalid` with every fault that was found.
+    """
+    return read_settings(settings_of(open_yaml(file)))
+
+
+def read_settings(root: Cursor) -> Settings:
+    """The settings under `root`; raises `SettingsInvalid`."""
+    identity_providers = _by(_list(root, "identity_providers", _identity_provider), "issuer", root)
+    servers_at = _list(root, "authorization_servers", _authorization_server)
+    authorization_servers = _by(servers_at, "issuer", root)
+    settings = Settings(
+        listen=_listen(root),
+        identity_providers=MappingProxyType(identity_providers),
+        authorization_servers=MappingProxyType(authorization_servers),
+        servers=MappingProxyType(_servers(root, authorization_servers)),
+        audit_file=_audit_file(root),
+        timeouts=_timeouts(root),
+    )
+    root.refuse_unknown()
+    if root.faults.found:
+        raise SettingsInvalid(sorted(root.faults.found, key=lambda fault: fault.line))
+    return settings
+
+
+def _list(root: Cursor, name: str, read: Callable[[Cursor], T | None]) -> list[T]:
+    member = root.need(name, "List at least one.")
+    if member is None:
+        return []
+    values = [read(item) for item in member.items() if item.is_mapping()]
+    if not values:
+        member.fault("is empty", "List at least one.")
+    return [value for value in values if value is not None]
+
+
+def _by(values: Sequence[T], attribute: str, root: Cursor) -> dict[str, T]:
+    found: dict[str, T] = {}
+    for value in values:
+        key = getattr(value, attribute)
+        if key in found:
+            root.fault(f"{attribute} {key} is listed twice", "Keep one entry for it.")
+        found[key] = value
+    return found
+
+
+def _identity_provider(item: Cursor) -> IdentityProvider | None:
+    issuer = _url(item, "issuer", "Copy `issuer` from its metadata, to the letter.")
+    audience = item.need("audience", "List the `aud` values that user tokens carry: [hub].")
+    provider = IdentityProvider(
+        issuer=issuer,
+        audience=audience.texts() if audience else (),
+        subject_token=_subject_token(item),
+        algorithms=_algorithms(item),
+        client=read_client(item),
+        token_endpoint=_optional_url(item, "token_endpoint"),
+        jwks_uri=_optional_url(item, "jwks_uri"),
+        sign_in_scopes=_scopes(item, "sign_in_scopes"),
+    )
+    item.refuse_unknown()
+    if audience is not None and not provider.audience:
+        audience.fault("is empty", "List the `aud` values that user tokens carry.")
+    return provider if issuer else None
+
+
+def _subject_token(item: Cursor) -> SubjectToken:
+    member = item.get("subject_token")
+    default = SubjectToken.ID_TOKEN
+    return member.choice(SubjectToken, default) if member else default
+
+
+def _algorithms(item: Cursor) -> tuple[str, ...]:
+    member = item.get("algorithms")
+    if member is None:
+        return SIGNATURE_ALGORITHMS
+    algorithms = member.texts()
+    if not algorithms or not set(algorithms) <= set(SIGNATURE_ALGORITHMS):
+        member.fault("names an unusable algorithm", f"Use of: {', '.join(SIGNATURE_ALGORITHMS)}.")
+    return algorithms
+
+
+def _authorization_server(item: Cursor) -> AuthorizationServer | None:
+    issuer = _url(item, "issuer", "Copy `issuer` from its metadata, to the letter.")
+    server = AuthorizationServer(
+        issuer=issuer,
+        client=read_client(item),
+        token_endpoint=_optional_url(item, "token_endpoint"),
+    )
+    item.refuse_unknown()
+    return server if issuer else None
+
+
+def _servers(
+    root: Cursor, authorization_servers: dict[str, AuthorizationServer]
+) -> dict[str, McpServer]:
+    # An empty catalogue is fine: routes may spell their servers out.
+    member = root.get("servers")
+    if member is None or not member.is_mapping():
+        return {}
+    servers = {}
+    for name in member.names():
+        item = member.get(name)
+        if item is None or not item.is_mapping():
+            continue
+        if not _NAME.fullmatch(name):
+            item.fault("is not a usable name", "Use letters, digits, `.`, `_` and `-`.")
+        server = _server(name, item, authorization_servers)
+        if server is not None:
+            servers[name] = server
+    return servers
+
+
+def _server(
+    name: str, item: Cursor, authorization_servers: dict[str, AuthorizationServer]
+) -> McpServer | None:
+    issuer = item.need("authorization_server", "Name one of `authorization_servers` by issuer.")
+    found = authorization_servers.get(issuer.text()) if issuer else None
+    if issuer is not None and found is None:
+        issuer.fault("is no issuer of `authorization_servers`", "Compare them to the letter.")
+    url = _url(item, "url", "Give the address at which clients reach it through Envoy.")
+    resource = _url(item, "resource", "Copy `resource` from its protected resource metadata.")
+    scopes = _scopes(item, "scopes")
+    match = _match(item)
+    item.refuse_unknown()
+    if found is None:
+        return None
+    return McpServer(
+        name=name,
+        url=url,
+        resource=resource,
+        authorization_server=found,
+        scopes=scopes,
+        match=match,
+    )
+
+
+def _match(item: Cursor) -> Match | None:
+    member = item.get("match")
+    if member is None or not member.is_mapping():
+        return None
+    host = member.need("host", "Give the host name that clients use.")
+    prefix = member.need("path_prefix", "Give the path under which the server stands: /crm.")
+    match = Match(
+        host=host.text().lower() if host else "", path_prefix=prefix.text() if prefix else ""
+    )
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", match.path_prefix):
+        prefix.fault("is not a plain path", "Write it as /crm, without a slash at the end.")
+    member.refuse_unknown()
+    return match
+
+
+def _scopes(item: Cursor, name: str) -> tuple[str, ...]:
+    member = item.get(name)
+    scopes = member.texts() if member else ()
+    if member and not all(_SCOPE.fullmatch(scope) for scope in scopes):
+        member.fault("holds something that is no scope", "One scope an entry, without spaces.")
+    return tuple(dict.fromkeys(scopes))
+
+
+def _url(item: Cursor, name: str, fix: str) -> str:
+    member = item.need(name, fix)
+    return _checked_url(member) if member else ""
+
+
+def _optional_url(item: Cursor, name: str) -> str | None:
+    member = item.get(name)
+    return _checked_url(member) if member else None
+
+
+def _checked_url(member: Cursor) -> str:
+    """The text exactly as it stands: issuers are compared code point by code point (RFC 8414)."""
+    text = member.text()
+    try:
+        refuse_unguarded(text)
+    except OutboundError as error:
+        member.fault(f"is {error}", "Use an https URL (http is for loopback only).")
+    return text
+
+
+def _listen(root: Cursor) -> str:
+    member = root.need("listen", "Give `unix:/path/check.sock` or `127.0.0.1:9191`.")
+    text = member.text() if member else ""
+    if member and text.startswith("unix:"):
+        if not Path(text.removeprefix("unix:")).is_absolute():
+            member.fault("is not an absolute path", "Write unix:/run/mcp-ext-authz/check.sock.")
+    elif member:
+        _check_tcp(member, text)
+    return text
+
+
+def _check_tcp(member: Cursor, text: str) -> None:
+    """Plain gRPC carries user tokens: it stays on this machine."""
+    found = _TCP.fullmatch(text)
+    if not found or int(found[2]) > 65535:  # noqa: PLR2004 - the largest port
+        member.fault("is no address", "Write unix:/path or 127.0.0.1:9191.")
+    elif not is_loopback(found[1].strip("[]")):
+        member.fault("is not a loopback address", "Listen on a Unix socket or on 127.0.0.1.")
+
+
+def _audit_file(root: Cursor) -> str:
+    member = root.need("audit", "Say where records go: {file: /var/log/mcp-ext-authz/audit.jsonl}.")
+    if member is None or not member.is_mapping():
+        return ""
+    file = member.need("file", "Give the path of the audit log.")
+    member.refuse_unknown()
+    return file.text() if file else ""
+
+
+def _timeouts(root: Cursor) -> Timeouts:
+    member = root.get("timeouts")
+    read = {"check": 5.0, "exchange": 4.0, "call": 3.0}
+    if member is not None and member.is_mapping():
+        for name, default in read.items():
+            value = member.get(name)
+            read[name] = value.seconds(most=MAX_TIMEOUT_SECONDS) if value else default
+        member.refuse_unknown()
+    return Timeouts(check=read["check"], exchange=read["exchange"], call=read["call"])

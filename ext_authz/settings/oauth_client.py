@@ -1,0 +1,113 @@
+"""Reads a `client:` mapping: our registration at an identity provider or authorization server."""
+
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from ext_authz.secret import Secret
+from ext_authz.settings.secret_source import SecretSource, SecretUnreadable
+from ext_authz.settings.settings import AssertionAudience, AuthMethod, OAuthClient
+from ext_authz.settings.yaml_cursor import Cursor
+
+KEY_TYPES: Final[dict[str, type]] = {
+    "ES256": ec.EllipticCurvePrivateKey,
+    "EdDSA": ed25519.Ed25519PrivateKey,
+    "RS256": rsa.RSAPrivateKey,
+}
+_MIN_RSA_BITS: Final = 2048
+
+
+def read_client(item: Cursor) -> OAuthClient:
+    """The client under `item`; faults are noted at their keys and a placeholder takes their place."""
+    member = item.need("client", "Give our registration there: {id: …, auth: …, secret: …}.")
+    if member is None or not member.is_mapping():
+        return _client("", AuthMethod.CLIENT_SECRET_BASIC, SecretSource())
+    client_id = member.need("id", "Give the client_id that we were registered under.")
+    auth = _auth(member)
+    name = "key" if auth is AuthMethod.PRIVATE_KEY_JWT else "secret"
+    source = _source(member, name)
+    client = OAuthClient(
+        id=client_id.text() if client_id else "",
+        auth=auth,
+        credential=source,
+        algorithm=_algorithm(member) if name == "key" else "",
+        key_id=_text(member, "key_id") if name == "key" else None,
+        assertion_audience=_audience(member) if name == "key" else AssertionAudience.ISSUER,
+    )
+    member.refuse_unknown()
+    _check_credential(member.get(name), client)
+    return client
+
+
+def _client(client_id: str, auth: AuthMethod, source: SecretSource) -> OAuthClient:
+    return OAuthClient(
+        id=client_id,
+        auth=auth,
+        credential=source,
+        algorithm="",
+        key_id=None,
+        assertion_audience=AssertionAudience.ISSUER,
+    )
+
+
+def _auth(member: Cursor) -> AuthMethod:
+    auth = member.need("auth", f"Use of: {', '.join(AuthMethod)}.")
+    default = AuthMethod.CLIENT_SECRET_BASIC
+    return auth.choice(AuthMethod, default) if auth else default
+
+
+def _source(member: Cursor, name: str) -> SecretSource:
+    reference = member.need(name, "Refer to it: {env: NAME} or {file: /path}.")
+    if reference is None or not reference.is_mapping():
+        return SecretSource()
+    env, file = _text(reference, "env"), _text(reference, "file")
+    reference.refuse_unknown()
+    if (env is None) == (file is None):
+        reference.fault("is not one reference", "Give either `env` or `file`.")
+    return SecretSource(env=env, file=file)
+
+
+def _text(member: Cursor, name: str) -> str | None:
+    value = member.get(name)
+    return value.text() if value else None
+
+
+def _algorithm(member: Cursor) -> str:
+    value = member.get("algorithm")
+    text = value.text() if value else "ES256"
+    if value and text not in KEY_TYPES:
+        value.fault("is not one of the choices", f"Use of: {', '.join(KEY_TYPES)}.")
+        return "ES256"
+    return text
+
+
+def _audience(member: Cursor) -> AssertionAudience:
+    value = member.get("assertion_audience")
+    default = AssertionAudience.ISSUER
+    return value.choice(AssertionAudience, default) if value else default
+
+
+def _check_credential(reference: Cursor | None, client: OAuthClient) -> None:
+    """Reads the credential once, so that a missing one stops the start and not the first user."""
+    if reference is None or (client.credential.env is None and client.credential.file is None):
+        return
+    try:
+        secret = client.credential.read()
+    except SecretUnreadable as error:
+        reference.fault(str(error), "Provide it before starting.")
+        return
+    if client.auth is AuthMethod.PRIVATE_KEY_JWT:
+        _check_key(reference, secret, client.algorithm)
+
+
+def _check_key(reference: Cursor, secret: Secret, algorithm: str) -> None:
+    try:
+        key = load_pem_private_key(secret.reveal().encode(), password=None)
+    except (ValueError, TypeError):
+        reference.fault("is not an unencrypted PEM private key", "Use a PKCS#8 PEM file.")
+        return
+    if not isinstance(key, KEY_TYPES[algorithm]):
+        reference.fault(f"is not a key for {algorithm}", "Change the key or `algorithm`.")
+    elif isinstance(key, rsa.RSAPrivateKey) and key.key_size < _MIN_RSA_BITS:
+        reference.fault("is a weak RSA key", f"Use at least {_MIN_RSA_BITS} bits.")

@@ -1,0 +1,105 @@
+"""The settings as typed, frozen values. Reading and checking them is `load.py`'s subject."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ext_authz.settings.secret_source import SecretSource
+
+
+class SubjectToken(StrEnum):
+    """What the user token is, and so what leg 1 names as `subject_token_type`."""
+
+    ID_TOKEN = "id_token"
+    ACCESS_TOKEN = "access_token"
+
+
+class AuthMethod(StrEnum):
+    """How we authenticate at a token endpoint (OpenID Connect Core 1.0 section 9)."""
+
+    CLIENT_SECRET_BASIC = "client_secret_basic"
+    CLIENT_SECRET_POST = "client_secret_post"
+    PRIVATE_KEY_JWT = "private_key_jwt"
+
+
+class AssertionAudience(StrEnum):
+    """The `aud` of our client assertion: the issuer (rfc7523bis), or what older servers expect."""
+
+    ISSUER = "issuer"
+    TOKEN_ENDPOINT = "token_endpoint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuthClient:
+    """Our registration at one issuer: `credential` is a secret or, for private_key_jwt, a PEM key."""
+
+    id: str
+    auth: AuthMethod
+    credential: SecretSource
+    algorithm: str
+    key_id: str | None
+    assertion_audience: AssertionAudience
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityProvider:
+    """An issuer of user tokens and ID-JAGs, and how its tokens are to be read."""
+
+    issuer: str
+    audience: tuple[str, ...]
+    subject_token: SubjectToken
+    algorithms: tuple[str, ...]
+    client: OAuthClient
+    token_endpoint: str | None
+    jwks_uri: str | None
+    sign_in_scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationServer:
+    """An issuer of access tokens for MCP servers, and our client there."""
+
+    issuer: str
+    client: OAuthClient
+    token_endpoint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Where the route cannot name the server: requests to `host` under `path_prefix` are for it."""
+
+    host: str
+    path_prefix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McpServer:
+    """An upstream. `url` is where clients reach it through Envoy, `resource` its own identifier."""
+
+    name: str
+    url: str
+    resource: str
+    authorization_server: AuthorizationServer
+    scopes: tuple[str, ...]
+    match: Match | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds. `check` bounds a whole Check, `exchange` both legs, `call` one HTTP call."""
+
+    check: float
+    exchange: float
+    call: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the service was told. The mappings are keyed by issuer, and by server name."""
+
+    listen: str
+    identity_providers: Mapping[str, IdentityProvider]
+    authorization_servers: Mapping[str, AuthorizationServer]
+    servers: Mapping[str, McpServer]
+    audit_file: str
+    timeouts: Timeouts

@@ -1,0 +1,186 @@
+"""A position in a YAML file that knows its key path and line, and gathers faults as it is read.
+
+PyYAML builds the node tree; reading goes over nodes and not over plain dicts, so that every fault
+can name its line, and so that duplicate and unknown keys are seen at all.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, TypeVar
+
+import yaml
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong: where (file, line, key), what, and what to do about it."""
+
+    file: str
+    line: int
+    key: str
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.key}: {self.problem}. {self.fix}"
+
+
+class SettingsInvalid(Exception):
+    """The settings cannot be used; `faults` holds all of them, in the order of the file."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(slots=True)
+class Faults:
+    """The faults found so far in one file."""
+
+    file: str
+    found: list[Fault] = field(default_factory=list)
+
+    def add(self, line: int, key: str, problem: str, fix: str) -> None:
+        self.found.append(Fault(file=self.file, line=line, key=key, problem=problem, fix=fix))
+
+
+class Cursor:
+    """One node of the tree. Reading a member never raises: it notes the fault and gives a default."""
+
+    def __init__(self, node: yaml.Node, key: str, faults: Faults) -> None:
+        self.node = node
+        self.key = key
+        self.faults = faults
+        self._members = self._read_members() if isinstance(node, yaml.MappingNode) else {}
+        self._seen: set[str] = set()
+
+    @property
+    def line(self) -> int:
+        """The line in the file, from 1."""
+        return int(self.node.start_mark.line) + 1
+
+    def fault(self, problem: str, fix: str) -> None:
+        """Notes that something is wrong here."""
+        self.faults.add(self.line, self.key, problem, fix)
+
+    def names(self) -> list[str]:
+        """The member names of a mapping, in the order of the file."""
+        return list(self._members)
+
+    def get(self, name: str) -> "Cursor | None":
+        """The member `name` where there is one that is not null."""
+        self._seen.add(name)
+        node = self._members.get(name)
+        if node is None or node.tag == "tag:yaml.org,2002:null":
+            return None
+        return Cursor(node, f"{self.key}.{name}" if self.key else name, self.faults)
+
+    def need(self, name: str, fix: str) -> "Cursor | None":
+        """As `get`, and a fault where the member is missing."""
+        member = self.get(name)
+        if member is None:
+            path = f"{self.key}.{name}" if self.key else name
+            self.faults.add(self.line, path, "is missing", fix)
+        return member
+
+    def is_mapping(self) -> bool:
+        """Whether this is a mapping; a fault where it is not."""
+        if isinstance(self.node, yaml.MappingNode):
+            return True
+        self.fault("is not a mapping", "Write `key: value` lines under it.")
+        return False
+
+    def items(self) -> Iterator["Cursor"]:
+        """The members of a sequence; a fault where this is none."""
+        if not isinstance(self.node, yaml.SequenceNode):
+            self.fault("is not a list", "Write it as a list: `[a, b]`, or one `- ` line each.")
+            return
+        for index, node in enumerate(self.node.value):
+            yield Cursor(node, f"{self.key}[{index}]", self.faults)
+
+    def text(self) -> str:
+        """The text of a scalar; "" with a fault where this is none, or empty."""
+        if not isinstance(self.node, yaml.ScalarNode) or not self.node.value.strip():
+            self.fault("is not a text", "Write a plain or quoted text.")
+            return ""
+        return str(self.node.value)
+
+    def texts(self) -> tuple[str, ...]:
+        """The texts of a sequence."""
+        return tuple(item.text() for item in self.items())
+
+    def choice(self, kind: type[Choice], default: Choice) -> Choice:
+        """One of the values of `kind`; `default` with a fault where this is none of them."""
+        text = self.text()
+        if text in set(kind):
+            return kind(text)
+        self.fault("is not one of the choices", f"Use of: {', '.join(kind)}.")
+        return default
+
+    def seconds(self, *, most: float) -> float:
+        """A positive number of seconds up to `most`."""
+        text = self.text()
+        value = float(text) if _NUMBER.fullmatch(text) else 0.0
+        if not 0 < value <= most:
+            self.fault("is not a usable number of seconds", f"Write a number up to {most:g}.")
+            return most
+        return value
+
+    def refuse_unknown(self) -> None:
+        """Notes a fault for every member that nobody asked for: call it last."""
+        known = ", ".join(sorted(self._seen))
+        for name, node in self._members.items():
+            if name not in self._seen:
+                Cursor(node, f"{self.key}.{name}" if self.key else name, self.faults).fault(
+                    "is not a known key", f"Known here: {known}."
+                )
+
+    def _read_members(self) -> dict[str, yaml.Node]:
+        members: dict[str, yaml.Node] = {}
+        for key, value in self.node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            if not name or name in members:
+                line = key.start_mark.line + 1
+                self.faults.add(line, f"{self.key}.{name}", "stands twice", "Keep one of them.")
+            members.setdefault(name, value)
+        return members
+
+
+def open_yaml(file: str) -> Cursor:
+    """The root of the YAML file; raises `SettingsInvalid` where there is none to read."""
+    faults = Faults(file)
+    try:
+        with open(file, "rb") as stream:  # noqa: PTH123 - the name is shown as it was given
+            document = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        faults.add(0, "file", f"cannot be read: {error.strerror}", "Give the path of a YAML file.")
+        raise SettingsInvalid(faults.found) from None
+    return parse_yaml(document, faults)
+
+
+def parse_yaml(document: bytes, faults: Faults) -> Cursor:
+    """The root of `document`; raises `SettingsInvalid` where it is no YAML mapping."""
+    node = _compose(document, faults)
+    if not isinstance(node, yaml.MappingNode):
+        faults.add(1, "file", "is not one YAML mapping", "Write `key: value` lines.")
+        raise SettingsInvalid(faults.found)
+    return Cursor(node, "", faults)
+
+
+def _compose(document: bytes, faults: Faults) -> yaml.Node | None:
+    if len(document) > MAX_BYTES:
+        faults.add(1, "file", "is too large", f"Keep it under {MAX_BYTES} bytes.")
+        raise SettingsInvalid(faults.found)
+    try:
+        return yaml.compose(document, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        faults.add(line, "file", "is not valid YAML", "Check indentation and quotes there.")
+        raise SettingsInvalid(faults.found) from None
