@@ -1,0 +1,1 @@
+"""What Envoy told us about the request."""
