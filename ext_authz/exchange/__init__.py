@@ -1,0 +1,1 @@
+"""How the user's token becomes the MCP server's."""

@@ -1,0 +1,149 @@
+"""The access token for a user at a server: from the cache, from a running exchange, or by both legs."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from ext_authz.clock import Clock
+from ext_authz.exchange.cache_key import cache_key
+from ext_authz.exchange.failure_memory import OF_THE_TOKEN, FailureMemory
+from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
+from ext_authz.exchange.jwt_bearer import Grant, Redeemer
+from ext_authz.exchange.token_cache import TokenCache
+from ext_authz.identity.verify import VerifiedUser
+from ext_authz.reasons import Denied, Reason
+from ext_authz.secret import Secret
+from ext_authz.settings.settings import McpServer
+from ext_authz.single_flight import SingleFlight
+
+MARGIN_SECONDS: Final = 30  # a token must outlive the request that carries it, and clocks differ
+MAX_AGE_SECONDS: Final = 3600  # the identity provider's word is asked for again at least hourly
+
+
+class Source(StrEnum):
+    """How an access token was come by."""
+
+    CACHE = "cache"
+    EXCHANGE = "exchange"
+    JOINED = "joined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """What leg 2 returned, for one user at one server. `expires_at` is in wall-clock seconds."""
+
+    value: Secret
+    issuer: str
+    subject: str
+    resource: str
+    scope: tuple[str, ...]
+    expires_at: int
+    id_jag_jti: str
+    source: Source
+
+
+class AccessTokens:
+    """Gives access tokens to verified users; `seconds` bounds one exchange, both legs together."""
+
+    def __init__(
+        self,
+        id_jags: Mapping[str, IdJagIssuer],
+        redeemers: Mapping[str, Redeemer],
+        clock: Clock,
+        *,
+        seconds: float,
+    ) -> None:
+        self._id_jags = id_jags
+        self._redeemers = redeemers
+        self._clock = clock
+        self._seconds = seconds
+        self._cache: TokenCache[AccessToken] = TokenCache(clock)
+        self._failures = FailureMemory(clock)
+        self._flight: SingleFlight[AccessToken] = SingleFlight()
+
+    async def token_for(self, user: VerifiedUser, server: McpServer) -> AccessToken:
+        """An access token of `server` for `user`; raises `Denied`.
+
+        One exchange per key runs at a time, and its outcome is everyone's who asked meanwhile.
+        """
+        key = cache_key(user, server)
+        cached = await self._cache.get(key)
+        if cached is not None:
+            return replace(cached, source=Source.CACHE)
+        failure = self._failures.recall(key, user.token.digest())
+        if failure is not None:
+            raise failure
+        return await self._join_or_exchange(key, user, server)
+
+    async def _join_or_exchange(
+        self, key: str, user: VerifiedUser, server: McpServer
+    ) -> AccessToken:
+        try:
+            return await self._join(key, user, server)
+        except Denied as denied:
+            if denied.reason not in OF_THE_TOKEN or self._is_remembered(key, user):
+                raise
+        # The run that we joined was started with an older user token than ours, and that was refused.
+        return await self._join(key, user, server)
+
+    async def _join(self, key: str, user: VerifiedUser, server: McpServer) -> AccessToken:
+        try:
+            token, joined = await self._flight.run(key, lambda: self._exchange(key, user, server))
+        except Denied as denied:
+            # A copy for each waiter: one exception object would gather the tracebacks of them all.
+            raise Denied(denied.reason, denied.detail, retry_after=denied.retry_after) from None
+        return replace(token, source=Source.JOINED) if joined else token
+
+    def _is_remembered(self, key: str, user: VerifiedUser) -> bool:
+        return self._failures.recall(key, user.token.digest()) is not None
+
+    async def _exchange(self, key: str, user: VerifiedUser, server: McpServer) -> AccessToken:
+        try:
+            token = await self._both_legs_in_time(user, server)
+        except Denied as denied:
+            self._failures.remember(key, user.token.digest(), denied)
+            raise
+        self._failures.forget(key)
+        await self._cache.put(key, token, seconds=self._keep_seconds(token))
+        return token
+
+    async def _both_legs_in_time(self, user: VerifiedUser, server: McpServer) -> AccessToken:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await self._both_legs(user, server)
+        except TimeoutError:
+            raise Denied(Reason.DEADLINE_EXCEEDED, "the exchange took too long") from None
+
+    async def _both_legs(self, user: VerifiedUser, server: McpServer) -> AccessToken:
+        try:
+            return await self._one_try(user, server)
+        except Denied as denied:
+            if denied.reason is not Reason.ID_JAG_REFUSED:
+                raise
+        # An ID-JAG whose first redemption got lost on the way is spent: a fresh one, once.
+        return await self._one_try(user, server)
+
+    async def _one_try(self, user: VerifiedUser, server: McpServer) -> AccessToken:
+        id_jag = await self._id_jags[user.issuer].obtain(user, server)
+        redeemer = self._redeemers[server.authorization_server.issuer]
+        return self._token(user, server, id_jag, await redeemer.redeem(id_jag, server))
+
+    def _token(
+        self, user: VerifiedUser, server: McpServer, id_jag: IdJag, grant: Grant
+    ) -> AccessToken:
+        return AccessToken(
+            value=grant.token,
+            issuer=user.issuer,
+            subject=user.subject,
+            resource=server.resource,
+            scope=grant.scope,
+            expires_at=int(self._clock.wall()) + grant.lifetime,
+            id_jag_jti=id_jag.jti,
+            source=Source.EXCHANGE,
+        )
+
+    def _keep_seconds(self, token: AccessToken) -> float:
+        lifetime = token.expires_at - self._clock.wall()
+        return min(lifetime - min(MARGIN_SECONDS, lifetime / 10), MAX_AGE_SECONDS)

@@ -1,0 +1,129 @@
+"""Leg 1: the user token becomes an ID-JAG at the identity provider (RFC 8693).
+
+draft-ietf-oauth-identity-assertion-authz-grant sections 4.3 and 3.1. The ID-JAG is single-use and
+never kept; before it is redeemed we check that it is for this server, this resource and our client
+there, because what the AS would say of a mix-up is only `invalid_grant`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NoReturn
+
+from ext_authz.clock import Clock
+from ext_authz.exchange.refusals import FAULTS, leg_1_denial
+from ext_authz.exchange.token_answer import scope_of, token_of, token_type_of
+from ext_authz.exchange.token_endpoint import AnswerInvalid, TokenEndpoint
+from ext_authz.identity.compact_jws import NotCompactJws, take_apart
+from ext_authz.identity.verify import VerifiedUser
+from ext_authz.reasons import Denied, Reason
+from ext_authz.secret import Secret
+from ext_authz.settings.settings import McpServer, SubjectToken
+
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+ID_JAG: Final = "urn:ietf:params:oauth:token-type:id-jag"
+SUBJECT_TOKEN_TYPES: Final = MappingProxyType(
+    {
+        SubjectToken.ID_TOKEN: "urn:ietf:params:oauth:token-type:id_token",
+        SubjectToken.ACCESS_TOKEN: "urn:ietf:params:oauth:token-type:access_token",
+    }
+)
+_TYP: Final = "oauth-id-jag+jwt"
+_TOKEN_TYPES: Final = {"n_a", "bearer"}  # N_A by the draft; one provider's documentation has Bearer
+_MAX_JTI_LENGTH: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdJag:
+    """An ID-JAG that passed our checks. `jti` is its name in the audit, `scope` what it grants."""
+
+    token: Secret
+    jti: str
+    scope: tuple[str, ...]
+
+
+class IdJagIssuer:
+    """Obtains ID-JAGs from one identity provider."""
+
+    def __init__(self, endpoint: TokenEndpoint, clock: Clock) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+
+    async def obtain(self, user: VerifiedUser, server: McpServer) -> IdJag:
+        """A fresh ID-JAG for `user` at `server`; raises `Denied`."""
+        try:
+            answer = await self._endpoint.post(_request(user, server))
+            token, scope = _read(answer, server)
+        except FAULTS as fault:
+            raise leg_1_denial(fault) from None
+        if server.scopes and not scope:
+            raise Denied(Reason.SCOPE_DENIED, "no requested scope was granted at leg 1")
+        jti = self._check(token, user, server)
+        return IdJag(token=token, jti=jti, scope=scope)
+
+    def _check(self, token: Secret, user: VerifiedUser, server: McpServer) -> str:
+        """The ID-JAG's `jti`, once its other claims are what we asked for (section 3.1)."""
+        try:
+            jws = take_apart(token)
+        except NotCompactJws as error:
+            _mismatch(str(error))
+        client_id = server.authorization_server.client.id
+        expected = {"iss": user.issuer, "client_id": client_id, "resource": server.resource}
+        if jws.header.get("typ") != _TYP:
+            _mismatch("typ")
+        for name, value in expected.items():
+            if _only(jws.claims.get(name)) != value:
+                _mismatch(name)
+        if _only(jws.claims.get("aud")) != server.authorization_server.issuer:
+            _mismatch("aud")
+        self._check_life(jws.claims)
+        return _jti(jws.claims)
+
+    def _check_life(self, claims: Mapping[str, object]) -> None:
+        expires = claims.get("exp")
+        if isinstance(expires, bool) or not isinstance(expires, int):
+            _mismatch("exp")
+        if expires <= self._clock.wall():
+            _mismatch("exp")
+        if "cnf" in claims:  # bound to a key, and we offered none (section 9.8.1.1)
+            _mismatch("cnf")
+
+
+def _request(user: VerifiedUser, server: McpServer) -> dict[str, str]:
+    """Section 4.3, with exactly one `resource`: FastMCP and the conformance suite require it."""
+    form = {
+        "grant_type": TOKEN_EXCHANGE,
+        "requested_token_type": ID_JAG,
+        "audience": server.authorization_server.issuer,
+        "resource": server.resource,
+        "subject_token": user.token.reveal(),
+        "subject_token_type": SUBJECT_TOKEN_TYPES[user.provider.subject_token],
+    }
+    return form | ({"scope": " ".join(server.scopes)} if server.scopes else {})
+
+
+def _read(answer: Mapping[str, object], server: McpServer) -> tuple[Secret, tuple[str, ...]]:
+    """Section 4.3.3 of the draft, RFC 8693 section 2.2.1. A refresh token is never looked at."""
+    if answer.get("issued_token_type") != ID_JAG:
+        raise AnswerInvalid("issued_token_type is not id-jag")
+    if token_type_of(answer) not in _TOKEN_TYPES:
+        raise AnswerInvalid("token_type is not N_A")
+    if _only(answer.get("resource", server.resource)) != server.resource:
+        raise AnswerInvalid("resource is not the requested one")
+    return token_of(answer), scope_of(answer, server.scopes)
+
+
+def _only(value: object) -> object:
+    """A claim that may be a text or an array of exactly one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _jti(claims: Mapping[str, object]) -> str:
+    value = claims.get("jti")
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_JTI_LENGTH:
+        _mismatch("jti")
+    return value
+
+
+def _mismatch(claim: str) -> NoReturn:
+    raise Denied(Reason.ID_JAG_INVALID, f"the ID-JAG: {claim}") from None
