@@ -1,0 +1,43 @@
+"""What is known of one Check so far: filled in as the stages pass, read by answer and audit."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from ext_authz.clock import Clock
+from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.identity.verify import VerifiedUser
+from ext_authz.request.facts import RequestFacts
+from ext_authz.request.mcp_message import McpMessage
+from ext_authz.settings.settings import McpServer
+
+_RANDOM_BITS: Final = 80
+
+
+@dataclass(slots=True, kw_only=True)
+class Trail:
+    """The stages' products, each None until its stage has passed."""
+
+    decision_id: str
+    started_wall: float
+    started_monotonic: float
+    facts: RequestFacts | None = None
+    server: McpServer | None = None
+    message: McpMessage | None = None
+    user: VerifiedUser | None = None
+    token: AccessToken | None = None
+
+    @classmethod
+    def begin(cls, clock: Clock) -> "Trail":
+        """The trail of a Check that begins now."""
+        wall = clock.wall()
+        return cls(
+            decision_id=_decision_id(wall),
+            started_wall=wall,
+            started_monotonic=clock.monotonic(),
+        )
+
+
+def _decision_id(wall: float) -> str:
+    """Sorts by time, and cannot be guessed from another: milliseconds, then random bits, in hex."""
+    return f"{int(wall * 1000):012x}{secrets.randbits(_RANDOM_BITS):020x}"
