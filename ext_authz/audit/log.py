@@ -1,0 +1,66 @@
+"""The audit log: one JSON line for each Check, in the file before an allow leaves.
+
+"Written" means handed to the kernel: the record survives the death of this process.
+"""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from ext_authz.audit.record import AuditRecord
+
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_MODE: Final = 0o640
+
+
+class AuditUnavailable(Exception):
+    """The record could not be written; the message names the fault."""
+
+
+class AuditLog:
+    """Appends records to one file, which may be renamed away and is then opened anew by `reopen`."""
+
+    def __init__(self, file: str) -> None:
+        self._path = Path(file)
+        self._descriptor = self._open()
+        self._is_torn = self._ends_torn()
+
+    def append(self, record: AuditRecord) -> None:
+        """Writes `record`; once this returns, it is in the file. Raises `AuditUnavailable`."""
+        try:
+            line = orjson.dumps(asdict(record)) + b"\n"
+        except (orjson.JSONEncodeError, TypeError):
+            raise AuditUnavailable("a record cannot be encoded") from None
+        try:
+            self._write(b"\n" + line if self._is_torn else line)
+        except OSError as error:
+            raise AuditUnavailable(error.strerror or "cannot write") from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._descriptor)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, _FLAGS, _MODE)
+        except OSError as error:
+            raise AuditUnavailable(f"cannot open {self._path}: {error.strerror}") from None
+
+    def _write(self, line: bytes) -> None:
+        """All of `line`. What stays torn by a full disk ends before the next record begins."""
+        rest = memoryview(line)
+        while rest:
+            written = os.write(self._descriptor, rest)
+            self._is_torn = written < len(rest)
+            rest = rest[written:]
+
+    def _ends_torn(self) -> bool:
+        """Whether a process died while it wrote the last line."""
+        if self._path.is_char_device() or not self._path.stat().st_size:
+            return False
+        with self._path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
