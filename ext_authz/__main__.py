@@ -1,0 +1,81 @@
+"""The command line."""
+
+import argparse
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from ext_authz import __version__
+from ext_authz.log import configure_logs
+from ext_authz.server import CannotServe, serve
+from ext_authz.settings.load import load_settings
+from ext_authz.settings.yaml_cursor import SettingsInvalid
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; gives the exit status: 0, 1 for a failure, 2 for bad input."""
+    parsed = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = parsed.run
+    try:
+        return run(parsed)
+    except SettingsInvalid as invalid:
+        _say(*map(str, invalid.faults))
+        return 2
+    except CannotServe as error:
+        _say(str(error))
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mcp-ext-authz",
+        description="Gives each MCP call through Envoy the right user's token for the right server.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serving = commands.add_parser("serve", help="answer Envoy's ext_authz filter")
+    serving.add_argument("file", help="an Envoy bootstrap YAML, or the settings mapping alone")
+    serving.set_defaults(run=_serve)
+    demo = commands.add_parser("demo", help="run everything on loopback and show it")
+    demo.add_argument("--keep", action="store_true", help="stay up and print how to try it by hand")
+    demo.add_argument("--json", action="store_true", help="print the figures as the last line")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _serve(parsed: argparse.Namespace) -> int:
+    settings = load_settings(parsed.file)
+    configure_logs()
+    run_loop(serve(settings))
+    return 0
+
+
+def _demo(parsed: argparse.Namespace) -> int:
+    if importlib.util.find_spec("fastmcp") is None:
+        _say("The demo needs more packages: pip install 'mcp-ext-authz[demo]'.")
+        return 1
+    from ext_authz.demo.story import tell  # noqa: PLC0415 - an extra's packages
+
+    return asyncio.run(tell(keep=parsed.keep, as_json=parsed.json))
+
+
+def run_loop(main_coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs on uvloop where that is installed."""
+    factory = None
+    if importlib.util.find_spec("uvloop") is not None:
+        import uvloop  # noqa: PLC0415 - an extra
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main_coroutine)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
