@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import grpc
 
-Ask: TypeAlias = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+Ask: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
 

@@ -46,7 +46,7 @@ def refuse_unguarded(url: str) -> None:
         host, _port = parts.hostname, parts.port
     except ValueError:
         _refuse("not a URL")
-    if not host or parts.username is not None or parts.fragment:
+    if not host or parts.username is not None or "#" in url:
         _refuse("not a plain URL")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         _refuse("neither https nor loopback")
@@ -154,9 +154,10 @@ def _seconds(value: str | None) -> int | None:
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address  # ::ffff:169.254.169.254
 
 
 def _is_link_local(host: str) -> bool:

@@ -26,13 +26,14 @@ class SingleFlight(Generic[T]):
 
         Raises what the run raises, the same for every caller.
         """
-        task = self._tasks.get(key)
-        joined = task is not None
-        if task is None:
-            task = self._begin(key, start)
-        return await asyncio.shield(task), joined
+        joined = key in self._tasks
+        return await asyncio.shield(self.begin(key, start)), joined
 
-    def _begin(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+    def begin(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """The run for `key`, started unless it is going already; nobody has to wait for it."""
+        return self._tasks.get(key) or self._new(key, start)
+
+    def _new(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         task = asyncio.create_task(start())
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._end(key, done))

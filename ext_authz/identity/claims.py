@@ -14,7 +14,7 @@ LEEWAY_SECONDS: Final = 30
 MAX_LIFETIME_SECONDS: Final = 7 * 24 * 3600
 MAX_SUBJECT_LENGTH: Final = 255
 _LATEST: Final = 2**40  # seconds; beyond any date, and far from overflow
-_ID_TOKEN_TYPES: Final = {None, "JWT", "jwt"}
+_ID_TOKEN_TYPES: Final = {"JWT", "jwt"}
 _ACCESS_TOKEN_TYPES: Final = {*_ID_TOKEN_TYPES, "at+jwt", "application/at+jwt"}  # RFC 9068
 _OPTIONAL_TEXTS: Final = ("sid", "acr", "azp", "client_id")
 
@@ -25,9 +25,9 @@ def refuse_other_kinds(
     header: Mapping[str, object], claims: Mapping[str, object], kind: SubjectToken
 ) -> None:
     """Refuses tokens of another kind posing as the configured one (RFC 8725 section 3.11)."""
-    typ = header.get("typ")
+    typ = header.get("typ", "JWT")
     allowed = _ID_TOKEN_TYPES if kind is SubjectToken.ID_TOKEN else _ACCESS_TOKEN_TYPES
-    if not isinstance(typ, str | None) or typ not in allowed:
+    if not isinstance(typ, str) or typ not in allowed:
         _invalid(f"typ is not that of an {kind.value}")
     if "events" in claims:
         _invalid("a logout or security event token")

@@ -27,6 +27,7 @@ MAX_KEYS: Final = 100
 _MIN_RSA_BITS: Final = 2048
 _KEY_TYPES: Final = {"EC", "RSA", "OKP"}  # never "oct": a public secret is no secret
 _OK: Final = 200
+_FETCH: Final = "keys"
 
 
 class KeysUnavailable(Exception):
@@ -53,8 +54,11 @@ class IssuerKeys:
 
         Raises `KeysUnavailable` where no keys could be had at all.
         """
-        if self._age() > FRESH_SECONDS or self._lookup(key_id) is None:
+        key = self._lookup(key_id)
+        if key is None or self._age() > KEEP_SECONDS:
             await self._refresh_within_cooldown()
+        elif self._age() > FRESH_SECONDS and self._may_fetch():
+            self._flight.begin(_FETCH, self._refresh)  # nobody waits while the old ones serve
         if not self._keys or self._age() > KEEP_SECONDS:
             raise KeysUnavailable("the issuer's keys cannot be fetched")
         return self._lookup(key_id)
@@ -68,8 +72,11 @@ class IssuerKeys:
         return self._clock.monotonic() - self._fetched_at
 
     async def _refresh_within_cooldown(self) -> None:
-        if self._clock.monotonic() - self._tried_at >= COOLDOWN_SECONDS or len(self._flight):
-            await self._flight.run("keys", self._refresh)
+        if self._may_fetch() or len(self._flight):
+            await self._flight.run(_FETCH, self._refresh)
+
+    def _may_fetch(self) -> bool:
+        return self._clock.monotonic() - self._tried_at >= COOLDOWN_SECONDS
 
     async def _refresh(self) -> None:
         self._tried_at = self._clock.monotonic()

@@ -1,7 +1,6 @@
 """Which MCP server a request is for: what its route says, never what the client says."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -33,9 +32,6 @@ class Catalogue:
             for server in sorted(servers.values(), key=_longest_prefix_first)
             if server.match is not None
         ]
-        self._metadata_paths = MappingProxyType(
-            {urlsplit(server.url).path.rstrip("/"): server for server in servers.values()}
-        )
 
     def server_of(self, facts: RequestFacts) -> McpServer:
         """The server that the request is for; raises `Denied(SERVER_UNKNOWN)`."""
@@ -47,7 +43,7 @@ class Catalogue:
         if extensions:
             return self._spelled_out(extensions)
         if facts.asks_for_resource_metadata:
-            return self._of_metadata_path(facts.path)
+            return self._described_by(facts)
         return self._matching(facts)
 
     def _named(self, name: str) -> McpServer:
@@ -75,12 +71,15 @@ class Catalogue:
             scopes=tuple(dict.fromkeys(extensions.get("mcp.scopes", "").split())),
         )
 
-    def _of_metadata_path(self, path: str) -> McpServer:
+    def _described_by(self, facts: RequestFacts) -> McpServer:
         """RFC 9728 section 3.1 puts the well-known part before the path of the resource's URL."""
-        server = self._metadata_paths.get(path.removeprefix(METADATA_PATH).rstrip("/"))
-        if server is None:
-            raise Denied(Reason.SERVER_UNKNOWN, "metadata for a URL that no server has")
-        return server
+        path = facts.path.removeprefix(METADATA_PATH).rstrip("/")
+        found = [each for each in self._servers.values() if _path(each) == path]
+        if len(found) > 1:
+            found = [each for each in found if urlsplit(each.url).netloc.lower() == facts.host]
+        if len(found) != 1:
+            raise Denied(Reason.SERVER_UNKNOWN, "metadata for a URL that is no server's")
+        return found[0]
 
     def _matching(self, facts: RequestFacts) -> McpServer:
         if self._matched and _is_canonical(facts.path):
@@ -88,6 +87,10 @@ class Catalogue:
                 if _matches(match, facts):
                     return server
         raise Denied(Reason.SERVER_UNKNOWN, "the route names no server, and none matches")
+
+
+def _path(server: McpServer) -> str:
+    return urlsplit(server.url).path.rstrip("/")
 
 
 def _longest_prefix_first(server: McpServer) -> int:
