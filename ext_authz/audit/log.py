@@ -4,7 +4,6 @@
 """
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +30,7 @@ class AuditLog:
     def append(self, record: AuditRecord) -> None:
         """Writes `record`; once this returns, it is in the file. Raises `AuditUnavailable`."""
         try:
-            line = orjson.dumps(asdict(record)) + b"\n"
+            line = orjson.dumps(record) + b"\n"
         except (orjson.JSONEncodeError, TypeError):
             raise AuditUnavailable("a record cannot be encoded") from None
         try:

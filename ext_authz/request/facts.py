@@ -1,5 +1,6 @@
 """The facts of one request, as Envoy's CheckRequest states them. No protobuf leaves this module."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,7 @@ from ext_authz._protos.external_auth_pb2 import CheckRequest
 from ext_authz.reasons import Denied, Reason
 
 METADATA_PATH: Final = "/.well-known/oauth-protected-resource"
+_LINE_BREAKERS: Final = re.compile(r"[\0\r\n]")
 _PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
 
 
@@ -73,7 +75,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """One value a name; repeated ones are joined by a comma, as Envoy's map has them."""
     headers: dict[str, str] = {}
     for name, value in pairs:
-        if any(character in value for character in "\0\r\n"):
+        if _LINE_BREAKERS.search(value):
             raise Denied(Reason.REQUEST_MALFORMED, "a control character in a header")
         lower = name.lower()
         headers[lower] = f"{headers[lower]},{value}" if lower in headers else value
