@@ -58,7 +58,11 @@ def _demo(parsed: argparse.Namespace) -> int:
         return 1
     from ext_authz.demo.story import tell  # noqa: PLC0415 - an extra's packages
 
-    return asyncio.run(tell(keep=parsed.keep, as_json=parsed.json))
+    try:
+        return asyncio.run(tell(keep=parsed.keep, as_json=parsed.json))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        _say("The demo was interrupted.")
+        return 1
 
 
 def run_loop(main_coroutine: Coroutine[Any, Any, None]) -> None:

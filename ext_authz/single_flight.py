@@ -40,7 +40,6 @@ class SingleFlight(Generic[T]):
         return task
 
     def _end(self, key: str, done: asyncio.Task[T]) -> None:
-        if self._tasks.get(key) is done:
-            del self._tasks[key]
+        del self._tasks[key]
         if not done.cancelled():
             done.exception()  # marks it as seen: every caller may have gone by now

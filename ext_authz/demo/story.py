@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from dataclasses import asdict
@@ -28,6 +29,7 @@ async def tell(*, keep: bool, as_json: bool) -> int:
 
     With `keep` it stays up until interrupted; with `as_json` the last line is the figures.
     """
+    _end_in_order_on(signal.SIGTERM)
     narrator = Narrator()
     folder = Path(tempfile.mkdtemp(prefix="mcp-ext-authz-demo-"))
     try:
@@ -73,6 +75,13 @@ def _summary(narrator: Narrator, figures: Figures) -> None:
             narrator.say(f"   {promise}")
     else:
         narrator.say(f"All {narrator.held} promises held.")
+
+
+def _end_in_order_on(number: signal.Signals) -> None:
+    """As Ctrl-C does: what was started is ended first."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 async def _until_interrupted() -> None:

@@ -10,6 +10,7 @@ import jwt
 
 from ext_authz.clock import Clock
 from ext_authz.secret import Secret
+from ext_authz.settings.secret_source import SecretUnreadable
 from ext_authz.settings.settings import AssertionAudience, AuthMethod, OAuthClient
 
 ASSERTION_SECONDS: Final = 60
@@ -67,4 +68,7 @@ def _assertion(client: OAuthClient, key: Secret, audience: str, now: int) -> str
     header = {"typ": "client-authentication+jwt"}
     if client.key_id is not None:
         header["kid"] = client.key_id
-    return jwt.encode(claims, key.reveal(), algorithm=client.algorithm, headers=header)
+    try:
+        return jwt.encode(claims, key.reveal(), algorithm=client.algorithm, headers=header)
+    except (jwt.PyJWTError, ValueError, TypeError):  # the file was changed since the start
+        raise SecretUnreadable(f"it is not a private key for {client.algorithm}") from None

@@ -39,5 +39,8 @@ def discovered(metadata: IssuerMetadata, *, on_origin: bool) -> Locate:
 
 
 def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise MetadataInvalid("token_endpoint is not a URL") from None
     return parts.scheme, parts.netloc

@@ -25,7 +25,7 @@ KEEP_SECONDS: Final = 24 * 3600
 COOLDOWN_SECONDS: Final = 30
 MAX_KEYS: Final = 100
 _MIN_RSA_BITS: Final = 2048
-_KEY_TYPES: Final = {"EC", "RSA", "OKP"}  # never "oct": a public secret is no secret
+_KEY_TYPES: Final = ("EC", "RSA", "OKP")  # never "oct": a public secret is no secret
 _OK: Final = 200
 _FETCH: Final = "keys"
 

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ext_authz.clock import Clock
-from ext_authz.outbound import Outbound, OutboundError
+from ext_authz.outbound import Outbound, OutboundError, Reply
 from ext_authz.single_flight import SingleFlight
 from ext_authz.strict_json import NotStrictJson, parse_object
 
@@ -81,18 +81,16 @@ class IssuerMetadata:
         fault = "no location answered"
         for location in self._locations:
             try:
-                reply = await self._outbound.get(location)
-            except OutboundError as error:
+                return self._checked(await self._outbound.get(location))
+            except (OutboundError, MetadataUnavailable) as error:
                 fault = str(error)
-                continue
-            if reply.status == _OK:
-                return self._checked(reply.body)
-            fault = f"status {reply.status}"
         raise MetadataUnavailable(fault)
 
-    def _checked(self, body: bytes) -> Document:
+    def _checked(self, reply: Reply) -> Document:
+        if reply.status != _OK:
+            raise MetadataUnavailable(f"status {reply.status}")
         try:
-            document = parse_object(body)
+            document = parse_object(reply.body)
         except NotStrictJson:
             raise MetadataUnavailable("the metadata is not a JSON object") from None
         if document.get("issuer") != self.issuer:

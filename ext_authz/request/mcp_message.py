@@ -96,8 +96,10 @@ def _protocol_version(facts: RequestFacts) -> str | None:
 def _mirrors(facts: RequestFacts) -> tuple[str | None, str | None]:
     method = facts.headers.get("mcp-method")
     name = facts.headers.get("mcp-name")
-    if name is not None and method is None:
-        raise Denied(Reason.MESSAGE_HEADER_MISMATCH, "Mcp-Name without Mcp-Method")
+    if method is not None and "," in method:
+        raise Denied(Reason.MESSAGE_HEADER_MISMATCH, "Mcp-Method stands twice")
+    if name is not None and method not in _MIRRORED:
+        raise Denied(Reason.MESSAGE_HEADER_MISMATCH, "Mcp-Name without a method that it is for")
     return method, None if name is None else _decoded(name)
 
 
@@ -203,8 +205,7 @@ def _refuse_unreadable(facts: RequestFacts, body: bytes) -> None:
 def _refuse_contradiction(message: McpMessage, method: str | None, name: str | None) -> None:
     if method is not None and method != message.method:
         raise Denied(Reason.MESSAGE_HEADER_MISMATCH, "Mcp-Method is not the body's method")
-    expected = message.target if message.method in _MIRRORED else None
-    if name is not None and name != expected:
+    if name is not None and name != message.target:
         raise Denied(Reason.MESSAGE_HEADER_MISMATCH, "Mcp-Name is not the body's name")
 
 
