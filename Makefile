@@ -6,7 +6,6 @@ BIN        := .venv/bin
 INSTALLED  := .venv/.installed
 TEST_DIRS  := $(wildcard tests/unit tests/pipeline tests/envoy tests/abuse)
 TYPED      := $(wildcard ext_authz tests bench protos/compile.py)
-REAL_TOOLS ?= java docker docker-compose
 
 SHELL             := bash
 .SHELLFLAGS       := -eu -o pipefail -c
@@ -32,10 +31,8 @@ test: $(INSTALLED) ## unit, pipeline, envoy and abuse suites; a skipped test is 
 	@! grep -q 'type="pytest.skip"' .venv/tests.xml || { echo "make test: a test was skipped" >&2; exit 1; }
 
 test-real: $(INSTALLED) ## against programs we did not write; TOLERATE_MISSING=1 passes without them
-	@missing=; test -d tests/real || missing=tests/real; \
-	for tool in $(REAL_TOOLS); do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
-	if [ -n "$$missing" ]; then echo "make test-real: not run, missing:" $$missing >&2; \
-		[ "$${TOLERATE_MISSING:-}" = 1 ]; exit; fi; \
+	@docker info >/dev/null 2>&1 || { echo "make test-real: not run: no Docker engine answers" >&2; \
+		[ "$${TOLERATE_MISSING:-}" = 1 ]; exit; }; \
 	$(BIN)/python -m pytest tests/real
 
 abuse: $(INSTALLED) ## the abuse suite alone, each attack by its id
@@ -62,6 +59,7 @@ lock: $(INSTALLED) ## resolve requirements/ anew, moving as little as possible; 
 	@$(call COMPILE,dev) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml
 	@$(call COMPILE,runtime) --constraint requirements/dev.txt --extra uvloop pyproject.toml
 	@$(call COMPILE,uv) --constraint requirements/dev.txt --group installer
+	@$(call COMPILE,build) --constraint requirements/dev.txt --group build
 
 audit-deps: $(INSTALLED) ## known vulnerabilities in what the lock names
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements/dev.txt

@@ -85,7 +85,7 @@ async def service(world: World, folder: Path) -> AsyncIterator[Path]:
     configuration, socket = folder / "envoy.yaml", folder / "check.sock"
     configuration.write_text(relocated(shipped_yaml().read_text(), world, folder))
     command = [sys.executable, "-m", "ext_authz", "serve", str(configuration)]
-    with _secrets(world, folder / "secrets"):
+    with secret_files(world, folder / "secrets"):
         async with process("service", command, folder) as running:
             await _until(lambda: service_serves(socket), "service", running, folder)
             yield socket
@@ -117,7 +117,7 @@ def envoy_command(configuration: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _secrets(world: World, folder: Path) -> Iterator[None]:
+def secret_files(world: World, folder: Path) -> Iterator[None]:
     """The files that envoy.yaml refers to; they go when the front does."""
     folder.mkdir(mode=0o700)
     secrets = {
