@@ -81,6 +81,10 @@ class Check:
             return Deny(reason=denied.reason, detail=denied.detail, retry_after=denied.retry_after)
         except TimeoutError:
             return Deny(reason=Reason.DEADLINE_EXCEEDED)
+        except asyncio.CancelledError as error:
+            if _is_abandoned():
+                raise
+            return _internal(error)  # a part of ours was cancelled, and Envoy still waits
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is no
             return _internal(error)
 
@@ -116,7 +120,13 @@ class Check:
         return (self._clock.monotonic() - trail.started_monotonic) * 1000
 
 
-def _internal(error: Exception) -> Deny:
+def _is_abandoned() -> bool:
+    """Whether it is this Check that was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _internal(error: BaseException) -> Deny:
     """The exception's type and place are kept; its text may hold anything, and goes nowhere."""
     _log.error("check_failed", exception=type(error).__name__, at=place_of(error))
     return Deny(reason=Reason.INTERNAL, detail=type(error).__name__)

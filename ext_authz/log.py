@@ -3,10 +3,11 @@
 Events carry codes, names and places in the code; never a request's or a provider's text.
 """
 
+import contextlib
 import logging
 import sys
 import traceback
-from typing import TypeAlias, cast
+from typing import TextIO, TypeAlias, cast
 
 import structlog
 
@@ -22,9 +23,24 @@ def configure_logs(level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer(sort_keys=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Stderr(sys.stderr))),
         cache_logger_on_first_use=False,
     )
+
+
+class _Stderr:
+    """What cannot be written is lost: a full disk must not take the verdict with it."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._file.flush()
 
 
 def logger(room: str) -> Logger:

@@ -22,6 +22,8 @@ MAX_RETRY_AFTER_SECONDS: Final = 600
 _PLAIN_URL: Final = re.compile(
     r"https?://[\x21\x23-\x5B\x5D-\x7E]+"
 )  # no quotes: they end up in headers
+# inet_aton(3), to which names go last, reads far more than four decimal numbers
+_ODD_ADDRESS: Final = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")
 
 
 class OutboundError(Exception):
@@ -48,6 +50,8 @@ def refuse_unguarded(url: str) -> None:
         _refuse("not a URL")
     if not host or parts.username is not None or "#" in url:
         _refuse("not a plain URL")
+    if _address(host) is None and _ODD_ADDRESS.fullmatch(host):
+        _refuse("an address in an odd spelling")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
         _refuse("neither https nor loopback")
     if _is_link_local(host):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ext_authz._protos.external_auth_pb2 import DESCRIPTOR, CheckRequest, CheckResponse
 from ext_authz._protos.external_auth_pb2_grpc import (
@@ -90,6 +90,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         server, status = _grpc_server(check)
         _bind(server, settings.listen)
         await server.start()
+        await status.set(_SERVICE, health_pb2.HealthCheckResponse.SERVING)
         warming = asyncio.create_task(_warm(issuers.keys))
         _log.info("serving", listen=settings.listen, servers=sorted(settings.servers))
         try:
@@ -187,16 +188,25 @@ def _bind(server: grpc.aio.Server, listen: str) -> None:
         _add_port(server, listen)
         path.chmod(_SOCKET_MODE)
     else:
+        _refuse_taken_port(listen)
         _add_port(server, listen)
 
 
 def _add_port(server: grpc.aio.Server, listen: str) -> None:
     try:
-        bound = server.add_insecure_port(listen)
+        server.add_insecure_port(listen)
     except RuntimeError:
-        bound = 0
-    if not bound:
-        _cannot(f"Cannot listen on {listen}: it is in use, or this user may not.")
+        _cannot_listen(listen)
+
+
+def _refuse_taken_port(listen: str) -> None:
+    """Grpc would tell the operator in words of its own, before we can in ours."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except OSError:
+        _cannot_listen(listen)
 
 
 def _refuse_live_socket(path: Path) -> None:
@@ -219,6 +229,10 @@ async def _warm(keys: Mapping[str, IssuerKeys]) -> None:
             await issuer_keys.find(None)
         except KeysUnavailable as error:
             _log.warning("identity_provider_unreachable", issuer=issuer, fault=str(error))
+
+
+def _cannot_listen(listen: str) -> NoReturn:
+    _cannot(f"Cannot listen on {listen}: it is in use, or this user may not.")
 
 
 def _cannot(sentence: str) -> NoReturn:

@@ -20,12 +20,15 @@ class AuditUnavailable(Exception):
 
 
 class AuditLog:
-    """Appends records to one file, which may be renamed away and is then opened anew by `reopen`."""
+    """Appends records to one file."""
 
     def __init__(self, file: str) -> None:
-        self._path = Path(file)
-        self._descriptor = self._open()
-        self._is_torn = self._ends_torn()
+        path = Path(file)
+        try:
+            self._descriptor = os.open(path, _FLAGS, _MODE)
+            self._is_torn = _ends_torn(path)
+        except OSError as error:
+            raise AuditUnavailable(f"cannot open {path}: {error.strerror}") from None
 
     def append(self, record: AuditRecord) -> None:
         """Writes `record`; once this returns, it is in the file. Raises `AuditUnavailable`."""
@@ -34,19 +37,16 @@ class AuditLog:
         except (orjson.JSONEncodeError, TypeError):
             raise AuditUnavailable("a record cannot be encoded") from None
         try:
-            self._write(b"\n" + line if self._is_torn else line)
+            if self._is_torn:
+                self._write(b"\n")
+            self._write(line)
         except OSError as error:
             raise AuditUnavailable(error.strerror or "cannot write") from None
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file; what comes later is refused, and not written to whatever is opened next."""
         os.close(self._descriptor)
-
-    def _open(self) -> int:
-        try:
-            return os.open(self._path, _FLAGS, _MODE)
-        except OSError as error:
-            raise AuditUnavailable(f"cannot open {self._path}: {error.strerror}") from None
+        self._descriptor = -1
 
     def _write(self, line: bytes) -> None:
         """All of `line`. What stays torn by a full disk ends before the next record begins."""
@@ -56,10 +56,11 @@ class AuditLog:
             self._is_torn = written < len(rest)
             rest = rest[written:]
 
-    def _ends_torn(self) -> bool:
-        """Whether a process died while it wrote the last line."""
-        if self._path.is_char_device() or not self._path.stat().st_size:
-            return False
-        with self._path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
+
+def _ends_torn(path: Path) -> bool:
+    """Whether a process died while it wrote the last line."""
+    if path.is_char_device() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

@@ -11,12 +11,15 @@ from typing import Final
 from ext_authz import __version__
 from ext_authz.reasons import Reason
 from ext_authz.request.facts import RequestFacts
+from ext_authz.request.mcp_message import McpMessage
+from ext_authz.secret import without_tokens
 from ext_authz.verdict.answers import ANSWERS
 from ext_authz.verdict.check_response import verdict_name
 from ext_authz.verdict.trail import Trail
 from ext_authz.verdict.verdict import Deny, Verdict
 
 MAX_TEXT: Final = 512
+MAX_IDENTIFIER: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +82,13 @@ def audit_record(trail: Trail, verdict: Verdict, *, milliseconds: float) -> Audi
         mcp_target=_text(message.target) if message else None,
         mcp_source=message.source.value if message else None,
         mcp_protocol_version=message.protocol_version if message else None,
-        rpc_id=message.rpc_id if message else None,
+        rpc_id=_rpc_id(message) if message else None,
         token_source=token.source.value if token else None,
         scope=" ".join(token.scope) if token else None,
         id_jag_jti=token.id_jag_jti if token else None,
         token_expires_at=token.expires_at if token else None,
         http_method=_text(trail.facts.http_method) if trail.facts else None,
-        path=_path(trail.facts),
+        path=_text(trail.facts.path) if trail.facts else None,
         source_address=trail.facts.source_address if trail.facts else None,
         request_id=_header(trail.facts, "x-request-id"),
         traceparent=_header(trail.facts, "traceparent"),
@@ -101,22 +104,14 @@ def _rfc3339(wall: float) -> str:
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
 
 
-def _text(value: str | None) -> str | None:
-    return value[:MAX_TEXT] if value else None
+def _text(value: str | None, most: int = MAX_TEXT) -> str | None:
+    """The client's word: cut short, and never a token."""
+    return without_tokens(value)[:most] if value else None
 
 
-def _path(facts: RequestFacts | None) -> str | None:
-    """Without the query; and nothing at all where the user token stood in it."""
-    if facts is None or _holds_jwt(facts.path):
-        return None
-    return _text(facts.path)
+def _rpc_id(message: McpMessage) -> str | int | None:
+    return _text(message.rpc_id) if isinstance(message.rpc_id, str) else message.rpc_id
 
 
 def _header(facts: RequestFacts | None, name: str) -> str | None:
-    """An identifier from a header: the client's word, so short and never a token."""
-    value = facts.headers.get(name, "") if facts else ""
-    return value[:128] if value and not _holds_jwt(value) else None
-
-
-def _holds_jwt(text: str) -> bool:
-    return "eyJ" in text  # base64url of `{"`, with which every JWT begins
+    return _text(facts.headers.get(name), MAX_IDENTIFIER) if facts else None

@@ -3,7 +3,7 @@
 import base64
 import uuid
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, assert_never
 from urllib.parse import quote_plus
 
 import jwt
@@ -47,6 +47,8 @@ def credentials_for(
             return Credentials(
                 form=form | {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
             )
+        case _:
+            assert_never(client.auth)
 
 
 def _basic(client_id: str, secret: Secret) -> str:
@@ -70,5 +72,5 @@ def _assertion(client: OAuthClient, key: Secret, audience: str, now: int) -> str
         header["kid"] = client.key_id
     try:
         return jwt.encode(claims, key.reveal(), algorithm=client.algorithm, headers=header)
-    except (jwt.PyJWTError, ValueError, TypeError):  # the file was changed since the start
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError):  # changed since the start
         raise SecretUnreadable(f"it is not a private key for {client.algorithm}") from None

@@ -9,8 +9,10 @@ from ext_authz.secret import Secret
 
 MAX_TOKEN_LENGTH: Final = 16 * 1024
 MAX_LIFETIME_SECONDS: Final = 24 * 3600
+MAX_SCOPE_LENGTH: Final = 4096
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1: fit for a header
 _DIGITS: Final = re.compile(r"[0-9]{1,9}")
+_SCOPE: Final = re.compile(r"[\x20\x21\x23-\x5B\x5D-\x7E]*")  # RFC 6749 section 3.3
 
 
 def token_of(answer: Mapping[str, object]) -> Secret:
@@ -45,8 +47,8 @@ def scope_of(answer: Mapping[str, object], requested: tuple[str, ...]) -> tuple[
     value = answer.get("scope")
     if value is None:
         return requested
-    if not isinstance(value, str):
-        raise AnswerInvalid("scope is not a text")
+    if not isinstance(value, str) or len(value) > MAX_SCOPE_LENGTH or not _SCOPE.fullmatch(value):
+        raise AnswerInvalid("scope is not a text of bounded length in its alphabet")
     granted = tuple(dict.fromkeys(value.split()))
     if requested and not set(granted) <= set(requested):
         raise AnswerInvalid("more scope was granted than requested")

@@ -60,8 +60,8 @@ class TokenCache(Generic[T]):
 
     async def drop(self, key: str) -> None:
         """Forgets `key`."""
-        self._used.pop(key, None)
         await self._store.delete(key)
+        self._used.pop(key, None)
 
     def _is_alive(self, entry: _Entry[T]) -> bool:
         before_end = self._clock.monotonic() < entry.until_monotonic

@@ -123,7 +123,7 @@ def _key(member: dict[str, object]) -> jwt.PyJWK | None:
         return None
     try:
         key = jwt.PyJWK({name: value for name, value in member.items() if name != "d"})
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
         return None
     is_weak = isinstance(key.key, rsa.RSAPublicKey) and key.key.key_size < _MIN_RSA_BITS
     return None if is_weak else key

@@ -2,6 +2,7 @@
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
 from ext_authz.reasons import Denied, Reason
 from ext_authz.request.facts import RequestFacts
@@ -29,6 +30,12 @@ def user_token(facts: RequestFacts) -> Secret:
     found = _BEARER.fullmatch(header)
     if not found:
         raise Denied(Reason.TOKEN_MALFORMED, "not one Bearer JWT")
-    if found[1] in facts.path or found[1] in facts.query:
+    if _stands_in_url(found[1], facts):
         raise Denied(Reason.TOKEN_MALFORMED, "the token stands in the URL")
     return Secret(found[1])
+
+
+def _stands_in_url(token: str, facts: RequestFacts) -> bool:
+    """In any part of it, the host included, as it is or percent-encoded."""
+    url = unquote(f"{facts.host} {facts.path} {facts.query}")
+    return token.lower() in url.lower()  # hosts are kept in lower case

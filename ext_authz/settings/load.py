@@ -1,7 +1,7 @@
 """From the YAML file to `Settings`: every fault at once, each with its line, its key and the fix."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -24,8 +24,9 @@ SIGNATURE_ALGORITHMS: Final = ("ES256", "ES384", "ES512", "EdDSA", "PS256", "RS2
 MAX_TIMEOUT_SECONDS: Final = 60
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749 section 3.3
+_PREFIX: Final = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 _TCP: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
-T = TypeVar("T")
+Issuer = TypeVar("Issuer", IdentityProvider, AuthorizationServer)
 
 
 def load_settings(file: str) -> Settings:
@@ -38,9 +39,8 @@ def load_settings(file: str) -> Settings:
 
 def read_settings(root: Cursor) -> Settings:
     """The settings under `root`; raises `SettingsInvalid`."""
-    identity_providers = _by(_list(root, "identity_providers", _identity_provider), "issuer", root)
-    servers_at = _list(root, "authorization_servers", _authorization_server)
-    authorization_servers = _by(servers_at, "issuer", root)
+    identity_providers = _by_issuer(root, "identity_providers", _identity_provider)
+    authorization_servers = _by_issuer(root, "authorization_servers", _authorization_server)
     settings = Settings(
         listen=_listen(root),
         identity_providers=MappingProxyType(identity_providers),
@@ -51,27 +51,24 @@ def read_settings(root: Cursor) -> Settings:
     )
     root.refuse_unknown()
     if root.faults.found:
-        raise SettingsInvalid(sorted(root.faults.found, key=lambda fault: fault.line))
+        raise SettingsInvalid(root.faults.found)
     return settings
 
 
-def _list(root: Cursor, name: str, read: Callable[[Cursor], T | None]) -> list[T]:
+def _by_issuer(
+    root: Cursor, name: str, read: Callable[[Cursor], Issuer | None]
+) -> dict[str, Issuer]:
     member = root.need(name, "List at least one.")
-    if member is None:
-        return []
-    values = [read(item) for item in member.items() if item.is_mapping()]
-    if not values:
+    entries = list(member.items()) if member else []
+    if member and not entries:
         member.fault("is empty", "List at least one.")
-    return [value for value in values if value is not None]
-
-
-def _by(values: Sequence[T], attribute: str, root: Cursor) -> dict[str, T]:
-    found: dict[str, T] = {}
-    for value in values:
-        key = getattr(value, attribute)
-        if key in found:
-            root.fault(f"{attribute} {key} is listed twice", "Keep one entry for it.")
-        found[key] = value
+    found: dict[str, Issuer] = {}
+    for entry in entries:
+        value = read(entry) if entry.is_mapping() else None
+        if value and value.issuer in found:
+            entry.fault("repeats the issuer of another entry", "Keep one entry for it.")
+        if value:
+            found[value.issuer] = value
     return found
 
 
@@ -130,7 +127,7 @@ def _servers(
         return {}
     servers = {}
     for name in member.names():
-        item = member.get(name)
+        item = member.need(name, "Give its url, resource and authorization_server.")
         if item is None or not item.is_mapping():
             continue
         if not _NAME.fullmatch(name):
@@ -174,7 +171,7 @@ def _match(item: Cursor) -> Match | None:
     match = Match(
         host=host.text().lower() if host else "", path_prefix=prefix.text() if prefix else ""
     )
-    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", match.path_prefix):
+    if prefix and not _PREFIX.fullmatch(match.path_prefix):
         prefix.fault("is not a plain path", "Write it as /crm, without a slash at the end.")
     member.refuse_unknown()
     return match
@@ -182,10 +179,14 @@ def _match(item: Cursor) -> Match | None:
 
 def _scopes(item: Cursor, name: str) -> tuple[str, ...]:
     member = item.get(name)
-    scopes = member.texts() if member else ()
-    if member and not all(_SCOPE.fullmatch(scope) for scope in scopes):
-        member.fault("holds something that is no scope", "One scope an entry, without spaces.")
-    return tuple(dict.fromkeys(scopes))
+    return tuple(dict.fromkeys(_scope(entry) for entry in member.items())) if member else ()
+
+
+def _scope(entry: Cursor) -> str:
+    scope = entry.text()
+    if not _SCOPE.fullmatch(scope):
+        entry.fault("is not a scope", "Write one scope an entry, without spaces.")
+    return scope
 
 
 def _url(item: Cursor, name: str, fix: str) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -53,7 +54,9 @@ def _client(client_id: str, auth: AuthMethod, source: SecretSource) -> OAuthClie
 
 def _auth(member: Cursor) -> AuthMethod:
     auth = member.need("auth", f"Use of: {', '.join(AuthMethod)}.")
-    default = AuthMethod.CLIENT_SECRET_BASIC
+    # Where it is not said, what is given tells: one fault must not look like five.
+    has_key = "key" in member.names()
+    default = AuthMethod.PRIVATE_KEY_JWT if has_key else AuthMethod.CLIENT_SECRET_BASIC
     return auth.choice(AuthMethod, default) if auth else default
 
 
@@ -90,7 +93,7 @@ def _audience(member: Cursor) -> AssertionAudience:
 
 def _check_credential(reference: Cursor | None, client: OAuthClient) -> None:
     """Reads the credential once, so that a missing one stops the start and not the first user."""
-    if reference is None or (client.credential.env is None and client.credential.file is None):
+    if reference is None or not (client.credential.env or client.credential.file):
         return
     try:
         secret = client.credential.read()
@@ -104,10 +107,11 @@ def _check_credential(reference: Cursor | None, client: OAuthClient) -> None:
 def _check_key(reference: Cursor, secret: Secret, algorithm: str) -> None:
     try:
         key = load_pem_private_key(secret.reveal().encode(), password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         reference.fault("is not an unencrypted PEM private key", "Use a PKCS#8 PEM file.")
         return
-    if not isinstance(key, KEY_TYPES[algorithm]):
+    other_curve = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != "secp256r1"
+    if not isinstance(key, KEY_TYPES[algorithm]) or other_curve:
         reference.fault(f"is not a key for {algorithm}", "Change the key or `algorithm`.")
     elif isinstance(key, rsa.RSAPrivateKey) and key.key_size < _MIN_RSA_BITS:
         reference.fault("is a weak RSA key", f"Use at least {_MIN_RSA_BITS} bits.")

@@ -21,25 +21,29 @@ class SecretSource:
 
     def read(self) -> Secret:
         """The credential as it stands now; a changed file is seen. Raises `SecretUnreadable`."""
-        text = self._from_env() if self.file is None else self._from_file(Path(self.file))
-        if not text.strip():
-            raise SecretUnreadable("it is empty")
-        return Secret(text.strip())
-
-    def _from_env(self) -> str:
-        text = os.environ.get(self.env or "")
-        if text is None:
-            raise SecretUnreadable(f"the environment variable {self.env} is not set")
-        return text
-
-    def _from_file(self, path: Path) -> str:
+        raw = _from_env(self.env or "") if self.file is None else _from_file(Path(self.file))
         try:
-            _refuse_loose_permissions(path)
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SecretUnreadable(
-                f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
-            ) from None
+            text = raw.decode("utf-8", errors="strict").strip()
+        except UnicodeDecodeError:
+            raise SecretUnreadable("it is not UTF-8") from None
+        if not text:
+            raise SecretUnreadable("it is empty")
+        return Secret(text)
+
+
+def _from_env(name: str) -> bytes:
+    raw = os.environb.get(name.encode())
+    if raw is None:
+        raise SecretUnreadable(f"the environment variable {name} is not set")
+    return raw
+
+
+def _from_file(path: Path) -> bytes:
+    try:
+        _refuse_loose_permissions(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise SecretUnreadable(f"cannot read {path}: {error.strerror}") from None
 
 
 def _refuse_loose_permissions(path: Path) -> None:

@@ -6,13 +6,14 @@ can name its line, and so that duplicate and unknown keys are seen at all.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
 
 import yaml
 
 MAX_BYTES: Final = 4 * 1024 * 1024
+_NOT_A_TEXT: Final = ("is not a text", "Write a plain or quoted text, on one line.")
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -39,31 +40,32 @@ class SettingsInvalid(Exception):
         self.faults = tuple(faults)
 
 
-@dataclass(slots=True)
 class Faults:
-    """The faults found so far in one file."""
+    """The faults found so far in one file: one a place, since what follows from it is no news."""
 
-    file: str
-    found: list[Fault] = field(default_factory=list)
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._found: dict[tuple[int, str], Fault] = {}
+
+    @property
+    def found(self) -> list[Fault]:
+        return sorted(self._found.values(), key=lambda fault: fault.line)
 
     def add(self, line: int, key: str, problem: str, fix: str) -> None:
-        self.found.append(Fault(file=self.file, line=line, key=key, problem=problem, fix=fix))
+        fault = Fault(file=self.file, line=line, key=key, problem=problem, fix=fix)
+        self._found.setdefault((line, key), fault)
 
 
 class Cursor:
     """One node of the tree. Reading a member never raises: it notes the fault and gives a default."""
 
-    def __init__(self, node: yaml.Node, key: str, faults: Faults) -> None:
+    def __init__(self, node: yaml.Node, key: str, faults: Faults, line: int | None = None) -> None:
         self.node = node
         self.key = key
         self.faults = faults
+        self.line = line or _line(node)
         self._members = self._read_members() if isinstance(node, yaml.MappingNode) else {}
         self._seen: set[str] = set()
-
-    @property
-    def line(self) -> int:
-        """The line in the file, from 1."""
-        return int(self.node.start_mark.line) + 1
 
     def fault(self, problem: str, fix: str) -> None:
         """Notes that something is wrong here."""
@@ -76,17 +78,17 @@ class Cursor:
     def get(self, name: str) -> "Cursor | None":
         """The member `name` where there is one that is not null."""
         self._seen.add(name)
-        node = self._members.get(name)
+        line, node = self._members.get(name, (0, None))
         if node is None or node.tag == "tag:yaml.org,2002:null":
             return None
-        return Cursor(node, f"{self.key}.{name}" if self.key else name, self.faults)
+        return Cursor(node, self._path(name), self.faults, line)
 
     def need(self, name: str, fix: str) -> "Cursor | None":
         """As `get`, and a fault where the member is missing."""
         member = self.get(name)
         if member is None:
-            path = f"{self.key}.{name}" if self.key else name
-            self.faults.add(self.line, path, "is missing", fix)
+            line, _ = self._members.get(name, (self.line, None))
+            self.faults.add(line, self._path(name), "is missing", fix)
         return member
 
     def is_mapping(self) -> bool:
@@ -105,11 +107,11 @@ class Cursor:
             yield Cursor(node, f"{self.key}[{index}]", self.faults)
 
     def text(self) -> str:
-        """The text of a scalar; "" with a fault where this is none, or empty."""
-        if not isinstance(self.node, yaml.ScalarNode) or not self.node.value.strip():
-            self.fault("is not a text", "Write a plain or quoted text.")
-            return ""
-        return str(self.node.value)
+        """The text of a scalar; "" with a fault where this is none, empty, or cannot be printed."""
+        text = _text(self.node)
+        if not text:
+            self.fault(*_NOT_A_TEXT)
+        return text
 
     def texts(self) -> tuple[str, ...]:
         """The texts of a sequence."""
@@ -135,21 +137,39 @@ class Cursor:
     def refuse_unknown(self) -> None:
         """Notes a fault for every member that nobody asked for: call it last."""
         known = ", ".join(sorted(self._seen))
-        for name, node in self._members.items():
+        for name, (line, _) in self._members.items():
             if name not in self._seen:
-                Cursor(node, f"{self.key}.{name}" if self.key else name, self.faults).fault(
-                    "is not a known key", f"Known here: {known}."
-                )
+                fix = f"Known here: {known}."
+                self.faults.add(line, self._path(name), "is not a known key", fix)
 
-    def _read_members(self) -> dict[str, yaml.Node]:
-        members: dict[str, yaml.Node] = {}
+    def _read_members(self) -> dict[str, tuple[int, yaml.Node]]:
+        members: dict[str, tuple[int, yaml.Node]] = {}
         for key, value in self.node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
-            if not name or name in members:
-                line = key.start_mark.line + 1
-                self.faults.add(line, f"{self.key}.{name}", "stands twice", "Keep one of them.")
-            members.setdefault(name, value)
+            text = _text(key)
+            name = text or "?"
+            if not text:
+                self.faults.add(_line(key), self._path(name), *_NOT_A_TEXT)
+            if name in members:
+                self.faults.add(_line(key), self._path(name), "stands twice", "Keep one of them.")
+            members.setdefault(name, (_line(key), value))
         return members
+
+    def _path(self, name: str) -> str:
+        return f"{self.key}.{name}" if self.key else name
+
+
+def _line(node: yaml.Node) -> int:
+    """The line in the file, from 1."""
+    return int(node.start_mark.line) + 1
+
+
+def _text(node: yaml.Node) -> str:
+    """The text of a scalar, "" where it is none; what any other node holds stays unread.
+
+    By an alias, a mapping can be a key of its own.
+    """
+    text = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+    return text if text.strip() and text.isprintable() else ""
 
 
 def open_yaml(file: str) -> Cursor:
@@ -179,7 +199,7 @@ def _compose(document: bytes, faults: Faults) -> yaml.Node | None:
         raise SettingsInvalid(faults.found)
     try:
         return yaml.compose(document, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         faults.add(line, "file", "is not valid YAML", "Check indentation and quotes there.")

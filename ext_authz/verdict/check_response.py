@@ -5,7 +5,7 @@ is built here, whole, from a verdict; and each carries the verdict as dynamic me
 RBAC filter behind ext_authz in the shipped `envoy.yaml` insists on.
 """
 
-from typing import Final
+from typing import Final, assert_never
 
 import orjson
 from google.protobuf.struct_pb2 import Struct
@@ -15,6 +15,7 @@ from ext_authz._protos.external_auth_pb2 import CheckResponse, DeniedHttpRespons
 from ext_authz._protos.http_status_pb2 import HttpStatus
 from ext_authz._protos.rpc_status_pb2 import Status
 from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.secret import without_tokens
 from ext_authz.settings.settings import McpServer
 from ext_authz.verdict.answers import ANSWERS, Answer
 from ext_authz.verdict.request_headers import OUR_PREFIX, headers_to_remove
@@ -46,6 +47,8 @@ def check_response(
             response = _deny(trail, verdict, scopes)
         case Document():
             response = _document(verdict)
+        case _:
+            assert_never(verdict)
     response.dynamic_metadata.CopyFrom(_metadata(trail, verdict, milliseconds))
     return response
 
@@ -57,8 +60,8 @@ def verdict_name(verdict: Verdict) -> str:
 
 def _allow(trail: Trail, token: AccessToken) -> CheckResponse:
     """Overwrites `Authorization`; raises `ValueError` where what an allow needs is not all there."""
-    if trail.facts is None or trail.user is None or trail.server is None:
-        raise ValueError("an allow without facts, user or server")
+    if not (trail.facts and trail.server and trail.message and trail.user):
+        raise ValueError("an allow without facts, server, message or user")
     if (token.issuer, token.subject) != (trail.user.issuer, trail.user.subject):
         raise ValueError("an allow with somebody else's token")
     if token.resource != trail.server.resource:
@@ -140,7 +143,7 @@ def _metadata(trail: Trail, verdict: Verdict, milliseconds: float) -> Struct:
 
 
 def _short(value: str | float) -> str | float:
-    return value[:_METADATA_LENGTH] if isinstance(value, str) else value
+    return without_tokens(value)[:_METADATA_LENGTH] if isinstance(value, str) else value
 
 
 def _header(name: str, value: str) -> HeaderValueOption:

@@ -6,6 +6,7 @@ those names.
 """
 
 from typing import Final
+from urllib.parse import unquote
 
 from ext_authz.request.facts import RequestFacts
 from ext_authz.secret import Secret
@@ -55,7 +56,7 @@ def headers_to_remove(facts: RequestFacts, user_token: Secret) -> list[str]:
     found = {
         name
         for name, value in facts.headers.items()
-        if name != "authorization" and (_is_identity(name) or token in value)
+        if name != "authorization" and (_is_identity(name) or token in unquote(value))
     }
     # Envoy does not let pseudo-headers be removed; a token in one was refused before.
     return sorted({*ALWAYS_REMOVED, *(name for name in found if not name.startswith(":"))})

@@ -12,6 +12,13 @@ from ext_authz.request.mcp_message import McpMessage
 from ext_authz.settings.settings import McpServer
 
 _RANDOM_BITS: Final = 80
+_PRODUCTS: Final[dict[str, type]] = {
+    "facts": RequestFacts,
+    "server": McpServer,
+    "message": McpMessage,
+    "user": VerifiedUser,
+    "token": AccessToken,
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,6 +33,12 @@ class Trail:
     message: McpMessage | None = None
     user: VerifiedUser | None = None
     token: AccessToken | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Takes no stray: answer and record are written from what stands here, denials too."""
+        if value is not None and not isinstance(value, _PRODUCTS.get(name, object)):
+            raise TypeError(f"{name} is not what its stage gives")
+        object.__setattr__(self, name, value)
 
     @classmethod
     def begin(cls, clock: Clock) -> "Trail":
