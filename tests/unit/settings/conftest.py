@@ -1,0 +1,74 @@
+"""A settings file, and the credentials that it refers to."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.unit.settings.credentials import Credentials, pem
+
+# Every key that the settings know. SECRETS stands for a folder of this test's own.
+EVERY_KEY = """\
+listen: unix:/run/mcp-ext-authz/check.sock
+identity_providers:
+- issuer: https://idp.corp.example
+  audience: [hub, portal]
+  subject_token: access_token
+  algorithms: [ES256, RS256]
+  token_endpoint: https://idp.corp.example/token
+  jwks_uri: https://idp.corp.example/keys
+  sign_in_scopes: [openid, email]
+  client:
+    id: hub
+    auth: private_key_jwt
+    key: {file: SECRETS/hub.pem}
+    algorithm: ES256
+    key_id: hub-1
+    assertion_audience: token_endpoint
+authorization_servers:
+- issuer: https://auth.crm.corp.example
+  token_endpoint: https://auth.crm.corp.example/token
+  client:
+    id: hub-at-crm
+    auth: client_secret_basic
+    secret: {file: SECRETS/crm}
+servers:
+  crm:
+    url: https://mcp.corp.example/crm/mcp
+    resource: https://crm.corp.example/mcp
+    authorization_server: https://auth.crm.corp.example
+    scopes: [tickets.read, tickets.write]
+    match: {host: mcp.corp.example, path_prefix: /crm}
+audit:
+  file: /var/log/mcp-ext-authz/audit.jsonl
+timeouts:
+  check: 6
+  exchange: 5.5
+  call: 2
+"""
+
+WriteSettings = Callable[..., str]
+
+
+@pytest.fixture
+def credentials(tmp_path: Path) -> Credentials:
+    """What the settings file refers to: a key for the hub, a secret for the CRM."""
+    made = Credentials(tmp_path)
+    made.write("hub.pem", pem(ec.generate_private_key(ec.SECP256R1())))
+    made.write("crm", "s3cr3t")
+    return made
+
+
+@pytest.fixture
+def write_settings(credentials: Credentials, tmp_path: Path) -> WriteSettings:
+    """Writes the settings file with one passage changed; gives its path."""
+
+    def write(old: str = "", new: str = "", *, text: str = EVERY_KEY) -> str:
+        assert old in text
+        file = tmp_path / "settings.yaml"
+        changed = text.replace(old, new, 1).replace("SECRETS", str(credentials.folder))
+        file.write_bytes(changed.encode())
+        return str(file)
+
+    return write
