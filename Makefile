@@ -16,7 +16,7 @@ MAKEFLAGS         += --no-print-directory
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT     ?= 180
 
-.PHONY: help demo test test-real abuse lint types walls protos bench lock audit-deps clean
+.PHONY: help demo test test-real abuse lint types walls protos bench lock audit-deps sbom clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -63,6 +63,11 @@ lock: $(INSTALLED) ## resolve requirements/ anew, moving as little as possible; 
 
 audit-deps: $(INSTALLED) ## known vulnerabilities in what the lock names
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements/dev.txt
+
+sbom: $(INSTALLED) ## CycloneDX bill of materials of the runtime lock, into dist/sbom.json
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+		--output-file dist/sbom.json requirements/runtime.txt
 
 clean: ## remove .venv, caches and build products
 	@rm -rf .venv build dist .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
