@@ -11,13 +11,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ext_authz._protos.external_auth_pb2 import DESCRIPTOR, CheckRequest, CheckResponse
-from ext_authz._protos.external_auth_pb2_grpc import (
-    AuthorizationServicer,
-    add_AuthorizationServicer_to_server,
-)
 from ext_authz.audit.log import AuditLog, AuditUnavailable
 from ext_authz.check import Check
 from ext_authz.clock import Clock
@@ -51,6 +48,7 @@ _SOCKET_MODE: Final = 0o660  # Envoy's user joins the socket's group
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a second server on our port is a mistake, not a share
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.http2.max_ping_strikes", 0),  # Envoy's keepalive would have us hang up on it
 )
 _log: Final = logger("server")
 
@@ -59,7 +57,7 @@ class CannotServe(Exception):
     """The service cannot start; the message is one sentence for the operator."""
 
 
-class Authorization(AuthorizationServicer):
+class Authorization:
     """`envoy.service.auth.v3.Authorization`."""
 
     def __init__(self, check: Check) -> None:
@@ -175,10 +173,26 @@ def _audit_log(settings: Settings) -> AuditLog:
 
 def _grpc_server(check: Check) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CHECKS)
-    add_AuthorizationServicer_to_server(Authorization(check), server)
+    handler = grpc.unary_unary_rpc_method_handler(
+        Authorization(check).Check, _read, CheckResponse.SerializeToString
+    )
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(_SERVICE, {"Check": handler}),)
+    )
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     return server, status
+
+
+def _read(message: bytes) -> CheckRequest:
+    """What cannot be read is an empty request: denied and recorded as any malformed one.
+
+    Left to itself, grpc would send protobuf's words about it to the peer.
+    """
+    try:
+        return CheckRequest.FromString(message)
+    except DecodeError:
+        return CheckRequest()
 
 
 def _bind(server: grpc.aio.Server, listen: str) -> None:

@@ -80,13 +80,14 @@ class AccessTokens:
     async def _join_or_exchange(
         self, key: str, user: VerifiedUser, server: McpServer
     ) -> AccessToken:
-        try:
-            return await self._join(key, user, server)
-        except Denied as denied:
-            if denied.reason not in OF_THE_TOKEN or self._is_remembered(key, user):
-                raise
-        # The run that we joined was started with an older user token than ours, and that was refused.
-        return await self._join(key, user, server)
+        while True:
+            try:
+                return await self._join(key, user, server)
+            except Denied as denied:
+                # A run that was started with another user token of the session, and that was
+                # refused, says nothing about ours.
+                if denied.reason not in OF_THE_TOKEN or self._is_remembered(key, user):
+                    raise
 
     async def _join(self, key: str, user: VerifiedUser, server: McpServer) -> AccessToken:
         try:

@@ -214,14 +214,6 @@ async def test_no_other_method_is_served(gateway: Gateway) -> None:
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_what_is_no_check_request_is_an_error(gateway: Gateway) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await method(gateway.channel, "Check")(b"\xff\xff\xff")
-
-    assert caught.value.code() is not grpc.StatusCode.OK
-    assert gateway.records() == []
-
-
 async def test_an_empty_check_request_is_denied(gateway: Gateway) -> None:
     answer = CheckResponse.FromString(await method(gateway.channel, "Check")(b""))
 
