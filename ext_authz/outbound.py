@@ -22,6 +22,8 @@ MAX_RETRY_AFTER_SECONDS: Final = 600
 _PLAIN_URL: Final = re.compile(
     r"https?://[\x21\x23-\x5B\x5D-\x7E]+"
 )  # no quotes: they end up in headers
+# Every parser reads such an authority alike; urlsplit overlooks what follows a `]`.
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~-]+)(:[0-9]*)?")
 # inet_aton(3), to which names go last, reads far more than four decimal numbers
 _ODD_ADDRESS: Final = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")
 
@@ -48,7 +50,7 @@ def refuse_unguarded(url: str) -> None:
         host, _port = parts.hostname, parts.port
     except ValueError:
         _refuse("not a URL")
-    if not host or parts.username is not None or "#" in url:
+    if not host or not _AUTHORITY.fullmatch(parts.netloc) or "#" in url:
         _refuse("not a plain URL")
     if _address(host) is None and _ODD_ADDRESS.fullmatch(host):
         _refuse("an address in an odd spelling")

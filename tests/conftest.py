@@ -41,5 +41,5 @@ async def authorization_server(
 @pytest.fixture
 async def outbound() -> AsyncIterator[Outbound]:
     """Trusts no certificate at all: loading the machine's takes longer than a test."""
-    async with Outbound(seconds=2, context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as outbound:
+    async with Outbound(seconds=20, context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)) as outbound:
         yield outbound

@@ -3,6 +3,7 @@
 "Written" means handed to the kernel: the record survives the death of this process.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,7 @@ class AuditLog:
     def append(self, record: AuditRecord) -> None:
         """Writes `record`; once this returns, it is in the file. Raises `AuditUnavailable`."""
         try:
-            line = orjson.dumps(record) + b"\n"
+            line = _line(record)
         except (orjson.JSONEncodeError, TypeError):
             raise AuditUnavailable("a record cannot be encoded") from None
         try:
@@ -55,6 +56,14 @@ class AuditLog:
             written = os.write(self._descriptor, rest)
             self._is_torn = written < len(rest)
             rest = rest[written:]
+
+
+def _line(record: AuditRecord) -> bytes:
+    """Printable ASCII: a name that looks like another, or steers a terminal, shows as its escapes."""
+    line = orjson.dumps(record)
+    if not line.isascii():
+        line = json.dumps(orjson.loads(line), separators=(",", ":")).encode()
+    return line.replace(b"\x7f", rb"\u007f") + b"\n"
 
 
 def _ends_torn(path: Path) -> bool:

@@ -3,15 +3,19 @@
 import base64
 import uuid
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never, cast
 from urllib.parse import quote_plus
 
 import jwt
 
 from ext_authz.clock import Clock
 from ext_authz.secret import Secret
+from ext_authz.settings.private_key import private_key
 from ext_authz.settings.secret_source import SecretUnreadable
 from ext_authz.settings.settings import AssertionAudience, AuthMethod, OAuthClient
+
+if TYPE_CHECKING:
+    from jwt.algorithms import AllowedPrivateKeys
 
 ASSERTION_SECONDS: Final = 60
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -71,6 +75,7 @@ def _assertion(client: OAuthClient, key: Secret, audience: str, now: int) -> str
     if client.key_id is not None:
         header["kid"] = client.key_id
     try:
-        return jwt.encode(claims, key.reveal(), algorithm=client.algorithm, headers=header)
+        parsed = cast("AllowedPrivateKeys", private_key(key))  # of another type: a TypeError
+        return jwt.encode(claims, parsed, algorithm=client.algorithm, headers=header)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError):  # changed since the start
         raise SecretUnreadable(f"it is not a private key for {client.algorithm}") from None

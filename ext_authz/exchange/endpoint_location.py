@@ -26,9 +26,7 @@ def discovered(metadata: IssuerMetadata, *, on_origin: bool) -> Locate:
     """
 
     async def locate() -> str:
-        url = (await metadata.get()).get("token_endpoint")
-        if not isinstance(url, str):
-            raise MetadataInvalid("the metadata has no token_endpoint")
+        url = await metadata.address("token_endpoint")
         if on_origin and _origin(url) != _origin(metadata.issuer):
             raise MetadataInvalid(
                 "token_endpoint is on another origin; configure it to accept that"

@@ -1,6 +1,7 @@
 """The public keys of one issuer: fetched with care, kept through its outages, never guessed.
 
-A failed fetch keeps the last good keys until they are `KEEP_SECONDS` old; an unknown `kid` causes
+Keys are fetched anew behind the requests that use them, and before one that would use stale ones. A
+failed fetch keeps the last good keys until they are `KEEP_SECONDS` old; an unknown `kid` causes
 one fetch in `COOLDOWN_SECONDS` however many ask; one unusable key does not lose the others.
 """
 
@@ -21,6 +22,7 @@ from ext_authz.single_flight import SingleFlight
 from ext_authz.strict_json import NotStrictJson, parse_object
 
 FRESH_SECONDS: Final = 300
+STALE_SECONDS: Final = 900
 KEEP_SECONDS: Final = 24 * 3600
 COOLDOWN_SECONDS: Final = 30
 MAX_KEYS: Final = 100
@@ -55,7 +57,7 @@ class IssuerKeys:
         Raises `KeysUnavailable` where no keys could be had at all.
         """
         key = self._lookup(key_id)
-        if key is None or self._age() > KEEP_SECONDS:
+        if key is None or self._age() > STALE_SECONDS:
             await self._refresh_within_cooldown()
         elif self._age() > FRESH_SECONDS and self._may_fetch():
             self._flight.begin(_FETCH, self._refresh)  # nobody waits while the old ones serve
@@ -100,10 +102,7 @@ class IssuerKeys:
     async def _location(self) -> str:
         if self._jwks_uri is not None:
             return self._jwks_uri
-        location = (await self._metadata.get()).get("jwks_uri")
-        if not isinstance(location, str):
-            raise MetadataInvalid("the metadata has no jwks_uri")
-        return location
+        return await self._metadata.address("jwks_uri")
 
 
 def _usable_keys(members: list[object]) -> Mapping[str | None, jwt.PyJWK]:

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ext_authz.clock import Clock
-from ext_authz.outbound import Outbound, OutboundError, Reply
+from ext_authz.outbound import Outbound, OutboundError, Reply, is_loopback
 from ext_authz.single_flight import SingleFlight
 from ext_authz.strict_json import NotStrictJson, parse_object
 
@@ -67,6 +67,19 @@ class IssuerMetadata:
         document, _joined = await self._flight.run(self.issuer, self._refresh)
         return document
 
+    async def address(self, name: str) -> str:
+        """The URL that the document gives as `name`; raises what `get` raises.
+
+        One on loopback is believed only of an issuer that is there itself: nobody elsewhere sends us,
+        or our credentials, to our own neighbours.
+        """
+        url = (await self.get()).get(name)
+        if not isinstance(url, str):
+            raise MetadataInvalid(f"the metadata has no {name}")
+        if _is_on_loopback(url) and not _is_on_loopback(self.issuer):
+            raise MetadataInvalid(f"{name} is on loopback; configure it to accept that")
+        return url
+
     async def _refresh(self) -> Document:
         try:
             self._document = await self._fetch()
@@ -96,3 +109,10 @@ class IssuerMetadata:
         if document.get("issuer") != self.issuer:
             raise MetadataInvalid("the metadata names another issuer")
         return document
+
+
+def _is_on_loopback(url: str) -> bool:
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False  # no URL, and refused on the way out

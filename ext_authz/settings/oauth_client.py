@@ -2,11 +2,10 @@
 
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ext_authz.secret import Secret
+from ext_authz.settings.private_key import private_key
 from ext_authz.settings.secret_source import SecretSource, SecretUnreadable
 from ext_authz.settings.settings import AssertionAudience, AuthMethod, OAuthClient
 from ext_authz.settings.yaml_cursor import Cursor
@@ -106,8 +105,8 @@ def _check_credential(reference: Cursor | None, client: OAuthClient) -> None:
 
 def _check_key(reference: Cursor, secret: Secret, algorithm: str) -> None:
     try:
-        key = load_pem_private_key(secret.reveal().encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = private_key(secret)
+    except ValueError:
         reference.fault("is not an unencrypted PEM private key", "Use a PKCS#8 PEM file.")
         return
     other_curve = isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name != "secp256r1"

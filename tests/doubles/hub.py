@@ -29,7 +29,7 @@ class Hub:
         *authorization_servers: AuthorizationServer,
         outbound: Outbound,
         time: MovableTime,
-        seconds: float = 5,
+        seconds: float = 30,
     ) -> None:
         self._provider = provider
         self._authorization_server = authorization_servers[0]

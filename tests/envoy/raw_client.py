@@ -13,7 +13,7 @@ SECONDS: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer; header names are in lower case."""
+    """One answer; header names are in lower case, repeated ones joined."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,5 +45,6 @@ def answer(sock: socket.socket, method: str = "POST") -> Answer:
     """The next final answer on `sock`."""
     with http.client.HTTPResponse(sock, method=method) as response:
         response.begin()
-        headers = {name.lower(): value for name, value in response.getheaders()}
+        names = {name.lower() for name in response.headers}
+        headers = {name: ", ".join(response.headers.get_all(name, ())) for name in names}
         return Answer(status=response.status, headers=headers, body=response.read())

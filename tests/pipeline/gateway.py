@@ -104,15 +104,18 @@ class Gateway:
             ),
             servers=MappingProxyType({"crm": self._server("crm"), "wiki": self._server("wiki")}),
             audit_file=str(self.audit_file),
-            timeouts=Timeouts(check=2, exchange=1.5, call=1),
+            timeouts=Timeouts(check=20, exchange=15, call=10),
         )
 
     @asynccontextmanager
     async def serving(self, clock: Clock | None = None) -> AsyncIterator[None]:
-        async with (
-            running(self.settings, clock or self.time.clock),
-            grpc.aio.insecure_channel(self.settings.listen) as self.channel,
-        ):
+        async with running(self.settings, clock or self.time.clock), self.calling():
+            yield
+
+    @asynccontextmanager
+    async def calling(self) -> AsyncIterator[None]:
+        """A channel to the service, whoever runs it."""
+        async with grpc.aio.insecure_channel(self.settings.listen) as self.channel:
             self._stub = AuthorizationStub(self.channel)
             yield
 
@@ -151,7 +154,7 @@ class Gateway:
         )
 
     async def check(self, request: CheckRequest) -> Answer:
-        return Answer(await self._stub.Check(request, timeout=10))
+        return Answer(await self._stub.Check(request, timeout=30))
 
     async def call(self, **request: Any) -> Answer:
         return await self.check(self.request(**request))

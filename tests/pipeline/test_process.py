@@ -122,7 +122,7 @@ async def test_a_service_that_is_told_to_stop_finishes_what_is_under_way(
     world.idp.token.dial = Dial(gate=gate)
 
     async with grpc.aio.insecure_channel(world.settings.listen) as channel:
-        call = AuthorizationStub(channel).Check(world.request(), timeout=10)
+        call = AuthorizationStub(channel).Check(world.request(), timeout=30)
         await world.idp.token.called.wait()
         service.send_signal(number)
         await asyncio.sleep(0.2)  # it has had the time to drop the call by now
@@ -141,7 +141,7 @@ async def test_a_service_says_nothing_that_is_not_json_and_no_secret(
 ) -> None:
     async with grpc.aio.insecure_channel(world.settings.listen) as channel:
         for message in (world.request(), world.request(token="opaque")):
-            await AuthorizationStub(channel).Check(message, timeout=10)
+            await AuthorizationStub(channel).Check(message, timeout=30)
 
     service.terminate()
     output, logs = await service.communicate()

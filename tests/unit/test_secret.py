@@ -177,3 +177,16 @@ def test_a_token_in_a_clients_text_is_hidden(text: str, shown: str) -> None:
 )
 def test_any_other_text_stays_as_it_is(text: str) -> None:
     assert without_tokens(text) == text
+
+
+@given(st.text(), st.text())
+def test_a_token_is_hidden_whatever_stands_around_it(before: str, after: str) -> None:
+    assert JWT not in without_tokens(before + JWT + after)
+
+
+@pytest.mark.parametrize(
+    "piece", ["eyJ", "a", "eyJhbGciOiJFUzI1NiJ9.", "eyJhbGciOiJF", "%65", "-."]
+)
+@pytest.mark.timeout(2)
+def test_a_long_text_takes_no_longer_than_its_length(piece: str) -> None:
+    assert len(without_tokens(piece * 100_000)) <= len(piece) * 100_000

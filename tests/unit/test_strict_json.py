@@ -68,6 +68,7 @@ REFUSED = [
     (b'"\\udc00\\ud800"', "lone surrogate"),
     (b'{"\\udfff":1}', "lone surrogate"),
     (b'[["\\ud83dx"]]', "lone surrogate"),
+    (b'{"a":{"b":"\\ud800"}}', "lone surrogate"),
     (b'"\xed\xa0\x80"', "not UTF-8"),
     (b'"\xc0\xaf"', "not UTF-8"),
     (b'"\xff"', "not UTF-8"),
@@ -91,7 +92,8 @@ REFUSED = [
     (b"0x1", "not one JSON document"),
     (b"\xc2\xa0{}", "not one JSON document"),
     (b"\x0c{}", "not one JSON document"),
-    (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested too deeply"),
+    (b"[" * MAX_DEPTH + b"1" + b"]" * MAX_DEPTH, "nested too deeply"),
+    (b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH, "nested too deeply"),
 ]
 
 
@@ -136,8 +138,9 @@ def test_the_odd_but_unambiguous_is_read(document: bytes, expected: object) -> N
     assert parse(document) == expected
 
 
-def test_nesting_up_to_the_limit_is_read() -> None:
-    assert parse(b"[" * (MAX_DEPTH - 1) + b"1" + b"]" * (MAX_DEPTH - 1))
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_nesting_up_to_the_limit_is_read(opening: bytes, closing: bytes) -> None:
+    assert parse(opening * (MAX_DEPTH - 1) + b"1" + closing * (MAX_DEPTH - 1))
 
 
 @pytest.mark.parametrize("document", [b"[]", b"1", b'"a"', b"null", b"true"])

@@ -117,6 +117,16 @@ def test_a_control_character_is_escaped(file: Path, open_log: OpenLog) -> None:
     assert not set(file.read_bytes().rstrip(b"\n")) & set(range(0x20))
 
 
+def test_what_looks_like_another_or_steers_a_terminal_is_escaped(
+    file: Path, open_log: OpenLog
+) -> None:
+    odd = "\u0430lice\u202e\u200b\u2028\x7f\x9b2J\U0001f600"
+    open_log().append(named(odd))
+
+    assert all(0x20 <= byte < 0x7F for byte in file.read_bytes().rstrip(b"\n"))
+    assert subjects_in(file) == [odd]
+
+
 def test_a_new_file_is_for_its_owner_and_group(
     usual_umask: None, file: Path, open_log: OpenLog
 ) -> None:

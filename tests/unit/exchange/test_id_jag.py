@@ -327,6 +327,14 @@ async def test_audience_and_resource_may_be_lists_of_one(
     assert await hub.leg_1(alice)
 
 
+async def test_a_name_of_an_id_jag_may_be_so_long(
+    hub: Hub, alice: VerifiedUser, idp: IdentityProvider
+) -> None:
+    idp.id_jag = {"jti": "x" * 256}
+
+    assert (await hub.leg_1(alice)).jti == "x" * 256
+
+
 async def test_the_servers_name_for_the_user_may_be_another(
     hub: Hub, alice: VerifiedUser, idp: IdentityProvider
 ) -> None:

@@ -21,6 +21,10 @@ def faults_of(name: str) -> list[str]:
     return [str(fault) for fault in invalid.value.faults]
 
 
+def url_of(name: str) -> str:
+    return (CORPORA / "url" / name).read_text().removesuffix("\n")
+
+
 def test_a_mapping_that_is_its_own_key_is_a_fault_of_its_line() -> None:
     assert "f.yaml:1: ?: is not a text" in faults_of("mapping_is_its_own_key")[0]
 
@@ -39,9 +43,23 @@ def test_a_key_for_an_algorithm_without_public_keys_does_not_lose_the_others(
 
 @pytest.mark.parametrize("name", ["number", "hex", "short", "octal", "mapped", "with_dot"])
 def test_no_spelling_of_the_cloud_credentials_address_is_let_through(name: str) -> None:
-    url = (CORPORA / "url" / f"cloud_credentials_{name}").read_text().strip()
     with pytest.raises(OutboundError):
-        refuse_unguarded(url)
+        refuse_unguarded(url_of(f"cloud_credentials_{name}"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "loopback_and_another_bracket",
+        "loopback_as_bracketed_label",
+        "loopback_with_brackets_in_zone",
+        "percent_in_host",
+        "percent_in_host_malformed",
+    ],
+)
+def test_a_host_that_two_parsers_read_differently_is_refused(name: str) -> None:
+    with pytest.raises(OutboundError):
+        refuse_unguarded(url_of(name))
 
 
 @pytest.mark.parametrize("piece", ["eyJ", "eyJ.", "eyJaaaaaaaaaa.", "a.", "%65", "/.", "\u00e9"])

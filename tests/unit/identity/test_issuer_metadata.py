@@ -220,3 +220,53 @@ async def test_a_failure_is_not_kept(issuer: Issuer) -> None:
         await metadata.get()
 
     assert (await metadata.get())["issuer"] == issuer.issuer
+
+
+# ---- the addresses in it
+
+
+def elsewhere(issuer: Issuer) -> IssuerMetadata:
+    """The metadata of an issuer that is not on loopback, though its document is."""
+    name = "https://idp.corp.example"
+    issuer.places[OAUTH].dial = Dial(members={"issuer": name, **issuer.places[OAUTH].dial.members})
+    location = f"{issuer.server.origin}{OAUTH}"
+    return IssuerMetadata(name, [location], issuer._outbound, issuer._time.clock)
+
+
+async def test_an_address_is_given_as_it_stands(issuer: Issuer) -> None:
+    assert await issuer.metadata().address("token_endpoint") == f"{issuer.issuer}/token"
+
+
+@pytest.mark.parametrize("value", [None, 7, ["https://idp.corp.example/token"], {}], ids=str)
+async def test_an_address_that_is_no_text_is_none(issuer: Issuer, value: object) -> None:
+    issuer.places[OAUTH].dial = Dial(members={"token_endpoint": value})
+
+    with pytest.raises(MetadataInvalid, match=r"^the metadata has no token_endpoint$"):
+        await issuer.metadata().address("token_endpoint")
+
+
+async def test_an_address_that_is_missing_is_none(issuer: Issuer) -> None:
+    with pytest.raises(MetadataInvalid, match=r"^the metadata has no jwks_uri$"):
+        await issuer.metadata().address("jwks_uri")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:8080/", "http://localhost/", "https://[::1]/", "https://127.9.9.9/keys"],
+)
+async def test_an_issuer_elsewhere_cannot_send_us_to_our_own_neighbours(
+    issuer: Issuer, url: str
+) -> None:
+    issuer.places[OAUTH].dial = Dial(members={"jwks_uri": url})
+
+    with pytest.raises(MetadataInvalid, match=r"^jwks_uri is on loopback"):
+        await elsewhere(issuer).address("jwks_uri")
+
+
+@pytest.mark.parametrize("url", ["https://keys.corp.example/jwks", "http://[no-url"])
+async def test_what_else_an_issuer_elsewhere_names_is_judged_on_the_way_out(
+    issuer: Issuer, url: str
+) -> None:
+    issuer.places[OAUTH].dial = Dial(members={"jwks_uri": url})
+
+    assert await elsewhere(issuer).address("jwks_uri") == url
