@@ -5,7 +5,7 @@ PYTHON     ?= python3.13 python3.12 python3.11 python3
 BIN        := .venv/bin
 INSTALLED  := .venv/.installed
 TEST_DIRS  := $(wildcard tests/unit tests/pipeline tests/envoy tests/abuse)
-TYPED      := $(wildcard ext_authz tests bench protos/compile.py)
+TYPED      := $(wildcard ext_authz tests bench fuzz protos/compile.py)
 
 SHELL             := bash
 .SHELLFLAGS       := -eu -o pipefail -c
@@ -16,7 +16,7 @@ MAKEFLAGS         += --no-print-directory
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT     ?= 180
 
-.PHONY: help demo test test-real abuse lint types walls protos bench lock audit-deps sbom clean
+.PHONY: help demo test test-real abuse fuzz lint types walls protos bench lock audit-deps sbom clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -37,6 +37,9 @@ test-real: $(INSTALLED) ## against programs we did not write; TOLERATE_MISSING=1
 
 abuse: $(INSTALLED) ## the abuse suite alone, each attack by its id
 	@$(BIN)/python -m pytest tests/abuse --verbose
+
+fuzz: $(INSTALLED) ## hunt for inputs that break a reader; SECONDS=600 for all of them together
+	@$(BIN)/python -m fuzz $(or $(SECONDS),60)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(BIN)/ruff check

@@ -23,7 +23,7 @@ _PLAIN_URL: Final = re.compile(
     r"https?://[\x21\x23-\x5B\x5D-\x7E]+"
 )  # no quotes: they end up in headers
 # Every parser reads such an authority alike; urlsplit overlooks what follows a `]`.
-_AUTHORITY: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~-]+)(:[0-9]*)?")
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Za-z:.]+\]|[0-9A-Za-z._~-]+)(:[0-9]*)?")
 # inet_aton(3), to which names go last, reads far more than four decimal numbers
 _ODD_ADDRESS: Final = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")
 
