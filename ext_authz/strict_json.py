@@ -7,10 +7,14 @@ of range, lone surrogates, a byte order mark, bytes after the document, nesting 
 
 import json
 import math
+import re
 from typing import Final, NoReturn
 
 MAX_DEPTH: Final = 64
 MAX_NUMBER_DIGITS: Final = 40
+MAX_VALUES: Final = 2**15  # nobody else is served while a document is read
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_TEXT: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 
 
 class NotStrictJson(ValueError):
@@ -19,16 +23,18 @@ class NotStrictJson(ValueError):
 
 def parse(document: bytes) -> object:
     """The value that `document` (UTF-8) spells; raises `NotStrictJson` for anything ambiguous."""
+    if document.count(b"[") > MAX_VALUES:
+        _refuse_many_lists(document)
+    reading = _Reading()
     try:
-        text = document.decode("utf-8", errors="strict")
-        value: object = _DECODER.decode(text)
+        value = reading.decoded(document.decode("utf-8", errors="strict"))
     except UnicodeDecodeError:
         _refuse("not UTF-8")
     except RecursionError:
         _refuse("nested too deeply")
     except json.JSONDecodeError:
         _refuse("not one JSON document")
-    _check_strings_and_depth(value, MAX_DEPTH)
+    reading.check_strings_and_depth(value, MAX_DEPTH)
     return value
 
 
@@ -44,53 +50,73 @@ def _refuse(rule: str) -> NoReturn:
     raise NotStrictJson(rule) from None
 
 
-def _object_without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        _refuse("duplicate key")
-    return members
+class _Reading:
+    """One document being read: counts what is in it twice, as it is decoded and as it is checked."""
+
+    def __init__(self) -> None:
+        self._decoded = self._checked = 0
+
+    def decoded(self, text: str) -> object:
+        decoder = json.JSONDecoder(
+            object_pairs_hook=self._object_without_duplicates,
+            parse_int=self._whole_number,
+            parse_float=self._finite_number,
+            parse_constant=_no_constant,
+        )
+        return decoder.decode(text)
+
+    def check_strings_and_depth(self, value: object, depth: int) -> None:
+        """Lone surrogates cannot be encoded again: the audit record would fail, not the request."""
+        self._checked = _one_more(self._checked)
+        if depth == 0:
+            _refuse("nested too deeply")
+        if isinstance(value, str):
+            _check_text(value)
+        elif isinstance(value, list):
+            for item in value:
+                self.check_strings_and_depth(item, depth - 1)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                _check_text(key)
+                self.check_strings_and_depth(item, depth - 1)
+
+    def _object_without_duplicates(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        self._decoded = _one_more(self._decoded)
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            _refuse("duplicate key")
+        return members
+
+    def _whole_number(self, digits: str) -> int:
+        self._decoded = _one_more(self._decoded)
+        if len(digits) > MAX_NUMBER_DIGITS:
+            _refuse("number out of range")
+        return int(digits)
+
+    def _finite_number(self, digits: str) -> float:
+        self._decoded = _one_more(self._decoded)
+        number = float(digits)
+        if not math.isfinite(number):
+            _refuse("number out of range")
+        return number
 
 
-def _whole_number(digits: str) -> int:
-    if len(digits) > MAX_NUMBER_DIGITS:
-        _refuse("number out of range")
-    return int(digits)
+def _refuse_many_lists(document: bytes) -> None:
+    """The decoder tells of numbers and objects as it goes, and of lists only once it is done."""
+    if _TEXT.sub(b"", document, count=MAX_VALUES).count(b"[") > MAX_VALUES:
+        _refuse("too many values")
 
 
-def _finite_number(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        _refuse("number out of range")
-    return number
+def _one_more(values: int) -> int:
+    if values == MAX_VALUES:
+        _refuse("too many values")
+    return values + 1
 
 
 def _no_constant(_name: str) -> NoReturn:
     _refuse("NaN or Infinity")
 
 
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_object_without_duplicates,
-    parse_int=_whole_number,
-    parse_float=_finite_number,
-    parse_constant=_no_constant,
-)
-
-
-def _check_strings_and_depth(value: object, depth: int) -> None:
-    """Lone surrogates cannot be encoded again: the audit record would fail, not the request."""
-    if depth == 0:
-        _refuse("nested too deeply")
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, list):
-        for item in value:
-            _check_strings_and_depth(item, depth - 1)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_text(key)
-            _check_strings_and_depth(item, depth - 1)
-
-
 def _check_text(text: str) -> None:
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and _SURROGATE.search(text):
         _refuse("lone surrogate")

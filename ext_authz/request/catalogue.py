@@ -27,11 +27,8 @@ class Catalogue:
     ) -> None:
         self._servers = servers
         self._authorization_servers = authorization_servers
-        self._matched = [
-            (server.match, server)
-            for server in sorted(servers.values(), key=_longest_prefix_first)
-            if server.match is not None
-        ]
+        matched = [(server.match, server) for server in servers.values() if server.match]
+        self._matched = sorted(matched, key=_longest_prefix_first)
 
     def server_of(self, facts: RequestFacts) -> McpServer:
         """The server that the request is for; raises `Denied(SERVER_UNKNOWN)`."""
@@ -93,8 +90,8 @@ def _path(server: McpServer) -> str:
     return urlsplit(server.url).path.rstrip("/")
 
 
-def _longest_prefix_first(server: McpServer) -> int:
-    return -len(server.match.path_prefix) if server.match else 0
+def _longest_prefix_first(matched: tuple[Match, McpServer]) -> int:
+    return -len(matched[0].path_prefix)
 
 
 def _matches(match: Match, facts: RequestFacts) -> bool:

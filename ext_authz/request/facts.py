@@ -46,6 +46,8 @@ def read_facts(request: CheckRequest) -> RequestFacts:
     http = attributes.request.http
     if not http.method or not http.path.startswith("/"):
         raise Denied(Reason.REQUEST_MALFORMED, "no method, or no absolute path")
+    if _LINE_BREAKERS.search(http.method + http.path + http.host):
+        raise Denied(Reason.REQUEST_MALFORMED, "a control character in method, path or host")
     headers = _headers(http)
     path, _, query = http.path.partition("?")
     return RequestFacts(

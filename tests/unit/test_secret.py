@@ -31,7 +31,7 @@ REVEALING = {
     "exchange/jwt_bearer.py",
     "identity/compact_jws.py",
     "identity/verify.py",
-    "settings/oauth_client.py",
+    "settings/private_key.py",
     "verdict/check_response.py",
     "verdict/request_headers.py",
 }

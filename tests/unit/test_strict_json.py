@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ext_authz.strict_json import (
     MAX_DEPTH,
     MAX_NUMBER_DIGITS,
+    MAX_VALUES,
     NotStrictJson,
     parse,
     parse_object,
@@ -160,3 +161,44 @@ def test_the_refusal_does_not_quote_the_document(document: bytes) -> None:
 
     assert "canary" not in str(refusal.value)
     assert refusal.value.__suppress_context__
+
+
+MANY = {
+    "numbers": b"1",
+    "fractions": b"0.5",
+    "texts": b'""',
+    "words": b"null",
+    "lists": b"[]",
+    "objects": b"{}",
+}
+
+
+def listed(one: bytes, number: int) -> bytes:
+    return b"[" + b",".join([one] * number) + b"]"
+
+
+@pytest.mark.parametrize("one", MANY.values(), ids=MANY)
+def test_as_many_values_as_can_be_read_without_keeping_others_waiting_are_read(one: bytes) -> None:
+    assert parse(listed(one, MAX_VALUES - 1))
+    with pytest.raises(NotStrictJson, match=r"^too many values$"):
+        parse(listed(one, MAX_VALUES))
+
+
+def test_members_of_one_object_count_too() -> None:
+    document = json.dumps({str(number): 1 for number in range(MAX_VALUES)}).encode()
+
+    with pytest.raises(NotStrictJson, match=r"^too many values$"):
+        parse(document)
+
+
+@pytest.mark.parametrize("text", ["[" * (MAX_VALUES + 1), '\\"[' * (MAX_VALUES + 1)])
+def test_brackets_in_a_text_are_no_lists(text: str) -> None:
+    assert parse(json.dumps({"a": [text]}).encode()) == {"a": [text]}
+
+
+@pytest.mark.parametrize(
+    "document", [b'"' + b'\\"[' * 300_000, b"[" * 40_000 + b'"' + b"\\" * 900_001]
+)
+def test_a_text_without_an_end_is_found_out_in_one_pass(document: bytes) -> None:
+    with pytest.raises(NotStrictJson):
+        parse(document)

@@ -4,6 +4,8 @@ import pytest
 
 from ext_authz.identity.issuer_keys import _usable_keys
 from ext_authz.outbound import OutboundError, refuse_unguarded
+from ext_authz.reasons import Denied
+from ext_authz.request.facts import read_facts
 from ext_authz.settings.envoy_yaml import settings_of
 from ext_authz.settings.load import read_settings
 from ext_authz.settings.yaml_cursor import Faults, SettingsInvalid, parse_yaml
@@ -60,6 +62,19 @@ def test_no_spelling_of_the_cloud_credentials_address_is_let_through(name: str) 
 def test_a_host_that_two_parsers_read_differently_is_refused(name: str) -> None:
     with pytest.raises(OutboundError):
         refuse_unguarded(url_of(name))
+
+
+@pytest.mark.parametrize("character", ["\0", "\r", "\n"])
+@pytest.mark.parametrize("field", ["method", "path", "host"])
+def test_a_line_break_outside_the_headers_makes_a_request_malformed_too(
+    field: str, character: str
+) -> None:
+    request = seed()
+    http = request.attributes.request.http
+    setattr(http, field, f"{getattr(http, field)}{character}")
+
+    with pytest.raises(Denied, match=r"^request_malformed$"):
+        read_facts(request)
 
 
 @pytest.mark.parametrize("piece", ["eyJ", "eyJ.", "eyJaaaaaaaaaa.", "a.", "%65", "/.", "\u00e9"])

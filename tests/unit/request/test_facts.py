@@ -146,6 +146,14 @@ def test_a_control_character_in_a_header_is_denied(encoding: Encoding, folded: s
     assert outcome(read_facts, request) is Reason.REQUEST_MALFORMED
 
 
+@pytest.mark.parametrize("place", [{"method": "GET"}, {"path": "/crm"}, {"host": "h"}])
+@pytest.mark.parametrize("breaker", ["\0", "\r", "\n"])
+def test_so_is_one_in_method_path_or_host(place: dict[str, str], breaker: str) -> None:
+    broken = {name: value + breaker for name, value in place.items()}
+
+    assert outcome(read_facts, check_request(**broken)) is Reason.REQUEST_MALFORMED
+
+
 @pytest.mark.parametrize("raw", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"caf\xe9"])
 def test_a_header_that_is_not_utf_8_is_denied(raw: bytes) -> None:
     request = check_request()

@@ -2,8 +2,13 @@
 
 import re
 
+import pytest
+
 from ext_authz.clock import Clock
 from ext_authz.verdict.trail import Trail
+from tests.unit.trails import ALICE, CALL, CRM, HER_TOKEN, USER_TOKEN, facts
+
+PRODUCTS = {"facts": facts(), "server": CRM, "message": CALL, "user": ALICE, "token": HER_TOKEN}
 
 
 def begin_at(wall: float) -> Trail:
@@ -30,3 +35,30 @@ def test_decision_ids_sort_by_time() -> None:
 
 def test_no_two_decision_ids_are_alike() -> None:
     assert len({begin_at(1_795_000_000.0).decision_id for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("stage", PRODUCTS)
+def test_a_trail_takes_what_its_stage_gives(stage: str) -> None:
+    trail = begin_at(1_795_000_000.0)
+    setattr(trail, stage, PRODUCTS[stage])
+
+    assert getattr(trail, stage) is PRODUCTS[stage]
+
+
+@pytest.mark.parametrize("stage", PRODUCTS)
+@pytest.mark.parametrize("stray", [USER_TOKEN, {}, object(), 0], ids=["text", "dict", "any", "0"])
+def test_a_trail_takes_no_stray(stage: str, stray: object) -> None:
+    trail = begin_at(1_795_000_000.0)
+    with pytest.raises(TypeError) as error:
+        setattr(trail, stage, stray)
+
+    assert getattr(trail, stage) is None
+    assert USER_TOKEN not in str(error.value)
+
+
+@pytest.mark.parametrize("stage", PRODUCTS)
+def test_no_stage_can_give_what_another_gives(stage: str) -> None:
+    trail = begin_at(1_795_000_000.0)
+    for other in PRODUCTS.keys() - {stage}:
+        with pytest.raises(TypeError):
+            setattr(trail, stage, PRODUCTS[other])
