@@ -5,6 +5,7 @@ is built here, whole, from a verdict; and each carries the verdict as dynamic me
 RBAC filter behind ext_authz in the shipped `envoy.yaml` insists on.
 """
 
+import json
 from typing import Final, assert_never
 
 import orjson
@@ -143,7 +144,11 @@ def _metadata(trail: Trail, verdict: Verdict, milliseconds: float) -> Struct:
 
 
 def _short(value: str | float) -> str | float:
-    return without_tokens(value)[:_METADATA_LENGTH] if isinstance(value, str) else value
+    """A text cut short; with escapes for what would steer the terminal of who reads the log."""
+    if not isinstance(value, str):
+        return value
+    shown = value if value.isprintable() else json.dumps(value)[1:-1]
+    return without_tokens(shown)[:_METADATA_LENGTH]
 
 
 def _header(name: str, value: str) -> HeaderValueOption:

@@ -236,8 +236,10 @@ def test_a_full_disk_is_a_fault(open_log: OpenLog) -> None:
 
 def test_after_it_is_closed_nothing_is_written_anywhere(file: Path, tmp_path: Path) -> None:
     log = AuditLog(str(file))
+    descriptor = log._descriptor
     log.close()
     with (tmp_path / "other").open("w") as other:
+        assert other.fileno() == descriptor  # the kernel gives the lowest free one
         with pytest.raises(AuditUnavailable, match=r"^Bad file descriptor$"):
             log.append(RECORD)
         assert os.fstat(other.fileno()).st_size == 0

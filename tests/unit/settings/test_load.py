@@ -188,6 +188,15 @@ def test_a_socket_or_a_loopback_port_is_listened_on(
     assert load_settings(file).listen == listen.strip("'")
 
 
+@pytest.mark.parametrize(("written", "seconds"), [("60", 60.0), ("0.5", 0.5), ("1.25", 1.25)])
+def test_a_timeout_is_a_number_of_seconds(
+    write_settings: WriteSettings, written: str, seconds: float
+) -> None:
+    file = write_settings("check: 6", f"check: {written}")
+
+    assert load_settings(file).timeouts.check == seconds
+
+
 def test_an_issuer_is_kept_to_the_letter(write_settings: WriteSettings) -> None:
     file = write_settings(
         "issuer: https://idp.corp.example", "issuer: https://Idp.corp.example:443/"

@@ -351,6 +351,21 @@ def test_a_long_text_is_cut_in_the_metadata() -> None:
     assert metadata["mcp_target"] == "x" * 256
 
 
+def test_what_would_steer_a_terminal_is_in_the_metadata_as_its_escapes() -> None:
+    message = replace(CALL, target="x\u009b2J\u202e\x7f")
+
+    metadata = metadata_of(response_to(Allow(token=HER_TOKEN), trail(message=message)))
+    assert metadata["mcp_target"].isprintable()
+    assert metadata["mcp_target"].startswith("x\\u009b2J\\u202e")
+
+
+def test_a_name_in_another_script_is_in_the_metadata_as_it_is() -> None:
+    message = replace(CALL, target="erstelle_störung_日本")
+
+    metadata = metadata_of(response_to(Allow(token=HER_TOKEN), trail(message=message)))
+    assert metadata["mcp_target"] == "erstelle_störung_日本"
+
+
 @pytest.mark.parametrize(
     "message", [replace(CALL, method=USER_TOKEN), replace(CALL, target=f"file:///{USER_TOKEN}")]
 )
