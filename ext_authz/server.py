@@ -8,7 +8,7 @@ import stat
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -104,10 +104,19 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_uncaught)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     async with running(settings):
         await stop.wait()
+
+
+def _log_uncaught(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """An exception that nobody awaits; asyncio would print its text, which may hold anything."""
+    error = context.get("exception")
+    at = place_of(error) if error is not None else []
+    _log.error("uncaught", exception=type(error).__name__, at=at)
 
 
 class _Issuers:

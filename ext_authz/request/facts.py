@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ext_authz._protos.attribute_context_pb2 import AttributeContext
@@ -18,15 +18,16 @@ _PARTIAL_BODY: Final = "x-envoy-auth-partial-body"
 class RequestFacts:
     """What Envoy says of the request. Header names are in lower case; `path` is without the query.
 
-    `body` is None where Envoy did not hand it over, or handed over only its beginning.
+    `body` is None where Envoy did not hand it over, or handed over only its beginning. `repr` shows
+    nothing that can hold a token or a tool's arguments.
     """
 
     http_method: str
-    path: str
-    query: str
+    path: str = field(repr=False)
+    query: str = field(repr=False)
     host: str
-    headers: Mapping[str, str]
-    body: bytes | None
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
     extensions: Mapping[str, str]
     source_address: str
 

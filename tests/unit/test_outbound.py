@@ -406,6 +406,10 @@ def test_https_and_loopback_are_let_out(url: str) -> None:
         ("https://idp.corp.example@evil.example", "not a plain URL"),
         ("https://:secret@evil.example", "not a plain URL"),
         ("https://@evil.example", "not a plain URL"),
+        ("https://[fe80::1%25eth0]/", "not a plain URL"),
+        ("https://[::1]evil.example/", "not a plain URL"),
+        ("https://idp%2ecorp.example/", "not a plain URL"),
+        ("https://idp`.corp.example/", "not a plain URL"),
         ("https://idp.corp.example/#x", "not a plain URL"),
         ("https://idp.corp.example/#", "not a plain URL"),
         ("http://127.1/", "an address in an odd spelling"),
@@ -422,7 +426,6 @@ def test_https_and_loopback_are_let_out(url: str) -> None:
         ("http://169.254.169.254/", "neither https nor loopback"),
         ("https://169.254.169.254/", "a link-local address"),
         ("https://[fe80::1]/", "a link-local address"),
-        ("https://[fe80::1%25eth0]/", "a link-local address"),
         ("https://[::ffff:169.254.169.254]/", "a link-local address"),
     ],
 )
