@@ -2,12 +2,10 @@
 
 import pytest
 
-from bench.load import Ask
+from bench.load import METHOD, Ask
 from ext_authz._protos.external_auth_pb2 import CheckResponse
 from ext_authz.reasons import Reason
 from tests.pipeline.gateway import Answer, Gateway
-
-CHECK = "/envoy.service.auth.v3.Authorization/Check"
 
 
 @pytest.mark.parametrize(
@@ -16,7 +14,7 @@ CHECK = "/envoy.service.auth.v3.Authorization/Check"
     ids=["a lone byte", "a length beyond the end", "torn", "words", "a wire type of no kind"],
 )
 async def test_what_cannot_be_read_is_a_malformed_request(gateway: Gateway, message: bytes) -> None:
-    ask: Ask = gateway.channel.unary_unary(CHECK)
+    ask: Ask = gateway.channel.unary_unary(METHOD)
 
     answer = Answer(CheckResponse.FromString(await ask(message, timeout=30)))
 
