@@ -1,7 +1,7 @@
 """From the YAML file to `Settings`: every fault at once, each with its line, its key and the fix."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -125,7 +125,7 @@ def _servers(
     member = root.get("servers")
     if member is None or not member.is_mapping():
         return {}
-    servers = {}
+    servers: dict[str, McpServer] = {}
     for name in member.names():
         item = member.need(name, "Give its url, resource and authorization_server.")
         if item is None or not item.is_mapping():
@@ -134,8 +134,18 @@ def _servers(
             item.fault("is not a usable name", "Use letters, digits, `.`, `_` and `-`.")
         server = _server(name, item, authorization_servers)
         if server is not None:
+            _refuse_ambiguous(item, server, servers.values())
             servers[name] = server
     return servers
+
+
+def _refuse_ambiguous(item: Cursor, server: McpServer, others: Iterable[McpServer]) -> None:
+    """Two servers at one address: which of them a request is for would be a matter of order."""
+    for other in others:
+        if server.url == other.url:
+            item.fault(f"has the url of {other.name}", "Give each server an address of its own.")
+        if server.match is not None and server.match == other.match:
+            item.fault(f"has the match of {other.name}", "Give each server a path of its own.")
 
 
 def _server(

@@ -497,6 +497,23 @@ def test_an_issuer_that_stands_twice_is_a_fault_at_the_second(
     assert faults_of(file) == [(line, f"{section}[1]", "repeats the issuer of another entry")]
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("path_prefix: /crm", "path_prefix: /wiki"), "has the url of crm"),
+        (("mcp.corp.example/crm/mcp", "mcp.corp.example/wiki/mcp"), "has the match of crm"),
+    ],
+    ids=["url", "match"],
+)
+def test_two_servers_at_one_address_are_a_fault_at_the_second(
+    write_settings: WriteSettings, change: tuple[str, str], problem: str
+) -> None:
+    crm = EVERY_KEY[EVERY_KEY.index("  crm:\n") : EVERY_KEY.index("audit:")]
+    file = write_settings(crm, crm + crm.replace("  crm:", "  wiki:").replace(*change))
+
+    assert faults_of(file) == [(line_of(file, "  wiki:"), "servers.wiki", problem)]
+
+
 # ---- keys that nobody knows, or that stand twice
 
 LEVELS = [
