@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from ext_authz import __version__
-from ext_authz.log import configure_logs
-from ext_authz.server import CannotServe, serve
+from ext_authz.grpc_server import CannotServe
+from ext_authz.log import configure_logs, silence_libraries
+from ext_authz.server import serve
 from ext_authz.settings.load import load_settings
 from ext_authz.settings.yaml_cursor import SettingsInvalid
 
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(parsed: argparse.Namespace) -> int:
     settings = load_settings(parsed.file)
     configure_logs()
+    silence_libraries()
     run_loop(serve(settings))
     return 0
 

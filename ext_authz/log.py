@@ -28,6 +28,12 @@ def configure_logs(level: int = logging.INFO) -> None:
     )
 
 
+def silence_libraries() -> None:
+    """Leaves them their errors: they tell of providers' headers, and of tasks with their exceptions."""
+    for name in ("asyncio", "httpcore2", "httpx2"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 class _Stderr:
     """What cannot be written is lost: a full disk must not take the verdict with it."""
 

@@ -16,7 +16,7 @@ import httpx2
 from ext_authz._protos.external_auth_pb2 import CheckRequest, CheckResponse
 from ext_authz.audit.log import AuditLog
 from ext_authz.outbound import Outbound
-from ext_authz.server import _check, _Issuers
+from ext_authz.server import Issuers, build_check
 from ext_authz.settings.settings import McpServer, Settings, Timeouts
 from tests.doubles.authorization_server import AuthorizationServer
 from tests.doubles.identity_provider import IdentityProvider
@@ -111,8 +111,8 @@ class Rig:
         self.audit_file = directory / "audit.jsonl"
         self.audit = AuditLog(str(self.audit_file))
         settings = self._settings(seconds)
-        self.issuers = _Issuers(settings, self.outbound, self.time.clock)
-        self.check = _check(settings, self.issuers, self.audit, self.time.clock)
+        self.issuers = Issuers(settings, self.outbound, self.time.clock)
+        self.check = build_check(settings, self.issuers, self.audit, self.time.clock)
         self.answer: Answers = self.check
 
     def request(self, token: str | None = None, **claims: Any) -> CheckRequest:
@@ -125,6 +125,9 @@ class Rig:
         }
         extensions = {"mcp.server": "crm"}
         return check_request(headers=headers, body=json.dumps(message), extensions=extensions)
+
+    def close(self) -> None:
+        self.audit.close()
 
     async def ask(self) -> CheckResponse:
         return await self.answer(self.request())

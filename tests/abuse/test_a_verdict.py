@@ -319,7 +319,7 @@ MOST = 8
 
 @pytest.fixture
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ext_authz.server.MAX_CONCURRENT_CHECKS", MOST)
+    monkeypatch.setattr("ext_authz.grpc_server.MAX_CONCURRENT_CHECKS", MOST)
 
 
 async def code_of(attempt: Awaitable[Answer]) -> grpc.StatusCode:

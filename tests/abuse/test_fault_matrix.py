@@ -6,7 +6,7 @@ Threats A1, A2 and A5. Each test is one cell of the matrix: one fault at one pla
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from io import StringIO
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,9 @@ from ext_authz import check
 from ext_authz._protos.external_auth_pb2 import CheckRequest, CheckResponse
 from ext_authz._protos.external_auth_pb2_grpc import AuthorizationStub
 from ext_authz.audit.log import AuditUnavailable
+from ext_authz.grpc_server import grpc_server
 from ext_authz.log import configure_logs
 from ext_authz.reasons import Reason
-from ext_authz.server import _grpc_server
 from ext_authz.verdict.check_response import check_response
 from tests.abuse import envoys_view
 from tests.abuse.await_points import await_points
@@ -31,18 +31,20 @@ from tests.pipeline.gateway import overheard
 
 AWAITED: Final = tuple(seam for seam in SEAMS if seam.is_awaited)
 IN_ONE_CALL: Final = tuple(seam for seam in SEAMS if seam.name != "second flight")
-SECONDS: Final = 0.05
+SECONDS: Final = 0.25
 
 
 @pytest.fixture
-def rig(tmp_path: Path, credentials: None) -> Rig:
-    return Rig(tmp_path)
+def rig(tmp_path: Path, credentials: None) -> Iterator[Rig]:
+    with closing(Rig(tmp_path)) as rig:
+        yield rig
 
 
 @pytest.fixture
-def hurried_rig(tmp_path: Path, credentials: None) -> Rig:
+def hurried_rig(tmp_path: Path, credentials: None) -> Iterator[Rig]:
     """Whose Checks have little time."""
-    return Rig(tmp_path, seconds=SECONDS)
+    with closing(Rig(tmp_path, seconds=SECONDS)) as rig:
+        yield rig
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +239,7 @@ async def test_logs_that_cannot_be_written_change_no_verdict(
 @asynccontextmanager
 async def over_grpc(rig: Rig) -> AsyncIterator[None]:
     """From here on the rig asks as Envoy does."""
-    server, _ = _grpc_server(rig.check)
+    server, _ = grpc_server(rig.check)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -29,7 +29,7 @@ from ext_authz.exchange.failure_memory import FailureMemory
 from ext_authz.exchange.refusals import LEG_1, LEG_2
 from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.reasons import Reason
-from ext_authz.server import _check, _Issuers
+from ext_authz.server import Issuers, build_check
 from tests.abuse import envoys_view
 from tests.abuse.simulated_world import (
     CHECK_SECONDS,
@@ -176,8 +176,8 @@ class Model(RuleBasedStateMachine):
         self.audit = Audit(Path(self._directory.name) / "audit.jsonl")
         self._log = AuditLog(str(self.audit.file))
         configured = self.world.settings(str(self.audit.file))
-        self.issuers = _Issuers(configured, self.world, self.clocks.clock)
-        self.check = _check(configured, self.issuers, self._log, self.clocks.clock)
+        self.issuers = Issuers(configured, self.world, self.clocks.clock)
+        self.check = build_check(configured, self.issuers, self._log, self.clocks.clock)
         self.tokens = self.check._access_tokens
         self.tokens._cache = TokenCache(self.clocks.clock, max_entries=ROOM)
         self.tokens._failures = FailureMemory(self.clocks.clock, max_entries=ROOM)

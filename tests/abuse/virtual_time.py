@@ -11,7 +11,7 @@ from tests.doubles.movable_time import START
 T = TypeVar("T")
 
 
-class _NeverWaits(selectors.SelectSelector):
+class _NeverWaits(selectors.DefaultSelector):
     """Where a loop would sleep until its next timer, the time of that timer has come."""
 
     def __init__(self) -> None:

@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ext_authz._protos.external_auth_pb2 import CheckResponse
 from ext_authz._protos.external_auth_pb2_grpc import AuthorizationStub
+from ext_authz.grpc_server import CannotServe
 from ext_authz.reasons import Reason
-from ext_authz.server import CannotServe, running
+from ext_authz.server import running
 from ext_authz.settings.settings import Timeouts
 from tests.doubles.loopback import Dial
 from tests.pipeline.gateway import Answer, Gateway, overheard
