@@ -22,7 +22,7 @@ LIMITS: Final = ("-timeout=5", "-rss_limit_mb=1024", "-max_len=4096")
 STARTING_SECONDS: Final = 60
 NO_ATHERIS: Final = (
     "python -m fuzz: atheris is not installed; its wheels are for Linux on x86-64 and CPython 3.11"
-    " to 3.13."
+    " to 3.14."
 )
 _PROGRESS: Final = re.compile(r"^#(\d+)\s.*?cov: (\d+)", re.MULTILINE)
 _NO_NEWS: Final = re.compile(r"^(INFO|WARNING|#\d).*\n", re.MULTILINE)
