@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -440,7 +441,8 @@ def _request(asked: Asked) -> CheckRequest:
     )
 
 
-def test_the_promises_hold_whatever_happens(credentials: None) -> None:
+@pytest.mark.timeout(900)  # to find the smallest way to a failure takes longer than to pass
+def test_i4_the_promises_hold_whatever_happens(credentials: None) -> None:
     run_state_machine_as_test(
         Model,
         settings=settings(
