@@ -47,7 +47,7 @@ def check_response(
         case Deny():
             response = _deny(trail, verdict, scopes)
         case Document():
-            response = _document(verdict)
+            response = _document(trail, verdict)
         case _:
             assert_never(verdict)
     response.dynamic_metadata.CopyFrom(_metadata(trail, verdict, milliseconds))
@@ -90,9 +90,10 @@ def _deny(trail: Trail, verdict: Deny, scopes: tuple[str, ...]) -> CheckResponse
     return _denied(code, answer.status, headers, _body(trail, verdict, answer))
 
 
-def _document(verdict: Document) -> CheckResponse:
+def _document(trail: Trail, verdict: Document) -> CheckResponse:
     """Served as a denial with status 200: Envoy sends it, and nothing reaches the MCP server."""
-    headers = [_JSON, _NO_STORE, ("access-control-allow-origin", "*")]
+    headers = [_JSON, _NO_STORE, (DECISION_HEADER, trail.decision_id)]
+    headers.append(("access-control-allow-origin", "*"))
     return _denied(_PERMISSION_DENIED, _HTTP_OK, headers, verdict.body)
 
 

@@ -181,6 +181,7 @@ async def test_metadata_leads_to_the_enterprise_sign_in(
     assert answer.body == document(gateway, "wiki")
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["x-mcp-ext-authz-decision"] == gateway.records()[0]["decision_id"]
 
 
 async def test_metadata_reaches_the_client_and_never_the_server(gateway: Gateway) -> None:

@@ -300,6 +300,7 @@ def test_a_document_is_served_and_reaches_no_server() -> None:
     assert headers_of(response) == {
         "content-type": "application/json",
         "cache-control": "no-store",
+        "x-mcp-ext-authz-decision": "01a1b2c3d4e500000000000000000000",
         "access-control-allow-origin": "*",
     }
 
