@@ -16,13 +16,21 @@ KEY_TYPES: Final[dict[str, type]] = {
     "RS256": rsa.RSAPrivateKey,
 }
 _MIN_RSA_BITS: Final = 2048
+_NOBODY: Final = OAuthClient(
+    id="",
+    auth=AuthMethod.CLIENT_SECRET_BASIC,
+    credential=SecretSource(),
+    algorithm="",
+    key_id=None,
+    assertion_audience=AssertionAudience.ISSUER,
+)
 
 
 def read_client(item: Cursor) -> OAuthClient:
     """The client under `item`; faults are noted at their keys and a placeholder takes their place."""
     member = item.need("client", "Give our registration there: {id: …, auth: …, secret: …}.")
     if member is None or not member.is_mapping():
-        return _client("", AuthMethod.CLIENT_SECRET_BASIC, SecretSource())
+        return _NOBODY
     client_id = member.need("id", "Give the client_id that we were registered under.")
     auth = _auth(member)
     name = "key" if auth is AuthMethod.PRIVATE_KEY_JWT else "secret"
@@ -38,17 +46,6 @@ def read_client(item: Cursor) -> OAuthClient:
     member.refuse_unknown()
     _check_credential(member.get(name), client)
     return client
-
-
-def _client(client_id: str, auth: AuthMethod, source: SecretSource) -> OAuthClient:
-    return OAuthClient(
-        id=client_id,
-        auth=auth,
-        credential=source,
-        algorithm="",
-        key_id=None,
-        assertion_audience=AssertionAudience.ISSUER,
-    )
 
 
 def _auth(member: Cursor) -> AuthMethod:
