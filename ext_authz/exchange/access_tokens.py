@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -11,8 +11,10 @@ from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.failure_memory import OF_THE_TOKEN, FailureMemory
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
+from ext_authz.exchange.legs import Legs
 from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.identity.verify import VerifiedUser
+from ext_authz.leg import Leg
 from ext_authz.reasons import Denied, Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import McpServer
@@ -32,7 +34,11 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """What leg 2 returned, for one user at one server. `expires_at` is in wall-clock seconds."""
+    """What leg 2 returned, for one user at one server. `expires_at` is in wall-clock seconds.
+
+    `legs` are the requests that were made for it now: none where it came from the cache.
+    `id_jag_digest` is the SHA-256 of the ID-JAG, which itself is never kept.
+    """
 
     value: Secret
     issuer: str
@@ -42,6 +48,8 @@ class AccessToken:
     expires_at: int
     id_jag_jti: str
     source: Source
+    legs: tuple[Leg, ...] = ()
+    id_jag_digest: bytes | None = field(default=None, repr=False)
 
 
 class AccessTokens:
@@ -71,7 +79,7 @@ class AccessTokens:
         key = cache_key(user, server)
         cached = await self._cache.get(key)
         if cached is not None:
-            return replace(cached, source=Source.CACHE)
+            return cached
         failure = self._failures.recall(key, user.token.digest())
         if failure is not None:
             raise failure
@@ -94,42 +102,47 @@ class AccessTokens:
             token, joined = await self._flight.run(key, lambda: self._exchange(key, user, server))
         except Denied as denied:
             # A copy for each waiter: one exception object would gather the tracebacks of them all.
-            raise Denied(denied.reason, denied.detail, retry_after=denied.retry_after) from None
+            raise denied.copy() from None
         return replace(token, source=Source.JOINED) if joined else token
 
     def _is_remembered(self, key: str, user: VerifiedUser) -> bool:
         return self._failures.recall(key, user.token.digest()) is not None
 
     async def _exchange(self, key: str, user: VerifiedUser, server: McpServer) -> AccessToken:
+        legs = Legs(self._clock)
         try:
-            token = await self._both_legs_in_time(user, server)
+            token = await self._both_legs_in_time(user, server, legs)
         except Denied as denied:
             self._failures.remember(key, user.token.digest(), denied)
+            denied.legs = legs.made
             raise
         self._failures.forget(key)
-        await self._cache.put(key, token, seconds=self._keep_seconds(token))
-        return token
+        kept = replace(token, source=Source.CACHE)
+        await self._cache.put(key, kept, seconds=self._keep_seconds(kept))
+        return replace(token, legs=legs.made)
 
-    async def _both_legs_in_time(self, user: VerifiedUser, server: McpServer) -> AccessToken:
+    async def _both_legs_in_time(
+        self, user: VerifiedUser, server: McpServer, legs: Legs
+    ) -> AccessToken:
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._both_legs(user, server)
+                return await self._both_legs(user, server, legs)
         except TimeoutError:
             raise Denied(Reason.DEADLINE_EXCEEDED, "the exchange took too long") from None
 
-    async def _both_legs(self, user: VerifiedUser, server: McpServer) -> AccessToken:
+    async def _both_legs(self, user: VerifiedUser, server: McpServer, legs: Legs) -> AccessToken:
         try:
-            return await self._one_try(user, server)
+            return await self._one_try(user, server, legs)
         except Denied as denied:
             if denied.reason is not Reason.ID_JAG_REFUSED:
                 raise
         # An ID-JAG whose first redemption got lost on the way is spent: a fresh one, once.
-        return await self._one_try(user, server)
+        return await self._one_try(user, server, legs)
 
-    async def _one_try(self, user: VerifiedUser, server: McpServer) -> AccessToken:
-        id_jag = await self._id_jags[user.issuer].obtain(user, server)
+    async def _one_try(self, user: VerifiedUser, server: McpServer, legs: Legs) -> AccessToken:
+        id_jag = await self._id_jags[user.issuer].obtain(user, server, legs)
         redeemer = self._redeemers[server.authorization_server.issuer]
-        return self._token(user, server, id_jag, await redeemer.redeem(id_jag, server))
+        return self._token(user, server, id_jag, await redeemer.redeem(id_jag, server, legs))
 
     def _token(
         self, user: VerifiedUser, server: McpServer, id_jag: IdJag, grant: Grant
@@ -143,6 +156,7 @@ class AccessTokens:
             expires_at=int(self._clock.wall()) + grant.lifetime,
             id_jag_jti=id_jag.jti,
             source=Source.EXCHANGE,
+            id_jag_digest=id_jag.token.digest(),
         )
 
     def _keep_seconds(self, token: AccessToken) -> float:

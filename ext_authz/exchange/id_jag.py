@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, NoReturn
 
 from ext_authz.clock import Clock
+from ext_authz.exchange.legs import LEG_1, LegNotes, Legs
 from ext_authz.exchange.refusals import FAULTS, leg_1_denial
 from ext_authz.exchange.token_answer import scope_of, token_of, token_type_of
 from ext_authz.exchange.token_endpoint import AnswerInvalid, TokenEndpoint
@@ -35,11 +36,15 @@ _MAX_JTI_LENGTH: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdJag:
-    """An ID-JAG that passed our checks. `jti` is its name in the audit, `scope` what it grants."""
+    """An ID-JAG that passed our checks. `jti` is its name in the audit, `scope` what it grants.
+
+    `expires_at` is in seconds since 1970.
+    """
 
     token: Secret
     jti: str
     scope: tuple[str, ...]
+    expires_at: int
 
 
 class IdJagIssuer:
@@ -49,20 +54,28 @@ class IdJagIssuer:
         self._endpoint = endpoint
         self._clock = clock
 
-    async def obtain(self, user: VerifiedUser, server: McpServer) -> IdJag:
-        """A fresh ID-JAG for `user` at `server`; raises `Denied`."""
+    async def obtain(self, user: VerifiedUser, server: McpServer, legs: Legs) -> IdJag:
+        """A fresh ID-JAG for `user` at `server`, noted as one of `legs`; raises `Denied`."""
+        with legs.leg(LEG_1) as notes:
+            return await self._obtain(user, server, notes)
+
+    async def _obtain(self, user: VerifiedUser, server: McpServer, notes: LegNotes) -> IdJag:
         try:
-            answer = await self._endpoint.post(_request(user, server))
+            answer = await self._endpoint.post(_request(user, server), notes)
             token, scope = _read(answer, server)
         except FAULTS as fault:
             raise leg_1_denial(fault) from None
         if server.scopes and not scope:
             raise Denied(Reason.SCOPE_DENIED, "no requested scope was granted at leg 1")
-        jti = self._check(token, user, server)
-        return IdJag(token=token, jti=jti, scope=scope)
+        id_jag = self._checked(token, user, server, scope)
+        notes.jti, notes.scope, notes.expires_at = id_jag.jti, scope, id_jag.expires_at
+        notes.id_jag_digest = token.digest()
+        return id_jag
 
-    def _check(self, token: Secret, user: VerifiedUser, server: McpServer) -> str:
-        """The ID-JAG's `jti`, once its other claims are what we asked for (section 3.1)."""
+    def _checked(
+        self, token: Secret, user: VerifiedUser, server: McpServer, scope: tuple[str, ...]
+    ) -> IdJag:
+        """The ID-JAG, once its claims are what we asked for (section 3.1)."""
         try:
             jws = take_apart(token)
         except NotCompactJws as error:
@@ -77,10 +90,10 @@ class IdJagIssuer:
         for name, value in or_array_of_it.items():
             if _only(jws.claims.get(name)) != value:
                 _mismatch(name)
-        self._check_life(jws.claims)
-        return _jti(jws.claims)
+        expires_at = self._checked_end(jws.claims)
+        return IdJag(token=token, jti=_jti(jws.claims), scope=scope, expires_at=expires_at)
 
-    def _check_life(self, claims: Mapping[str, object]) -> None:
+    def _checked_end(self, claims: Mapping[str, object]) -> int:
         expires = claims.get("exp")
         if isinstance(expires, bool) or not isinstance(expires, int):
             _mismatch("exp")
@@ -88,6 +101,7 @@ class IdJagIssuer:
             _mismatch("exp")
         if "cnf" in claims:  # bound to a key, and we offered none (section 9.8.1.1)
             _mismatch("cnf")
+        return expires
 
 
 def _request(user: VerifiedUser, server: McpServer) -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ext_authz.exchange.id_jag import IdJag
+from ext_authz.exchange.legs import LEG_2, LegNotes, Legs
 from ext_authz.exchange.refusals import FAULTS, leg_2_denial
 from ext_authz.exchange.token_answer import lifetime_of, scope_of, token_of, token_type_of
 from ext_authz.exchange.token_endpoint import AnswerInvalid, TokenEndpoint
@@ -33,14 +34,20 @@ class Redeemer:
     def __init__(self, endpoint: TokenEndpoint) -> None:
         self._endpoint = endpoint
 
-    async def redeem(self, id_jag: IdJag, server: McpServer) -> Grant:
-        """The grant for `id_jag`, which is spent thereby; raises `Denied`."""
+    async def redeem(self, id_jag: IdJag, server: McpServer, legs: Legs) -> Grant:
+        """The grant for `id_jag`, which is spent thereby, noted as one of `legs`; raises `Denied`."""
+        with legs.leg(LEG_2) as notes:
+            return await self._redeem(id_jag, server, notes)
+
+    async def _redeem(self, id_jag: IdJag, server: McpServer, notes: LegNotes) -> Grant:
         try:
-            grant = _read(await self._endpoint.post(_request(id_jag, server)), id_jag, server)
+            answer = await self._endpoint.post(_request(id_jag, server), notes)
+            grant = _read(answer, id_jag, server)
         except FAULTS as fault:
             raise leg_2_denial(fault) from None
         if id_jag.scope and not grant.scope:
             raise Denied(Reason.SCOPE_DENIED, "no requested scope was granted at leg 2")
+        notes.scope, notes.lifetime = grant.scope, grant.lifetime
         return grant
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from ext_authz.clock import Clock
 from ext_authz.exchange.client_auth import credentials_for
+from ext_authz.exchange.legs import LegNotes
 from ext_authz.outbound import Outbound, OutboundError, Reply
 from ext_authz.settings.secret_source import SecretUnreadable
 from ext_authz.settings.settings import OAuthClient
@@ -68,9 +69,10 @@ class TokenEndpoint:
         self._outbound = outbound
         self._clock = clock
 
-    async def post(self, grant: Mapping[str, str]) -> Mapping[str, object]:
+    async def post(self, grant: Mapping[str, str], notes: LegNotes) -> Mapping[str, object]:
         """Posts `grant` with our credentials; gives the JSON object of a 200 answer.
 
+        Notes the answer's status, and the error code of a refusal.
         Raises `TokenRefused`, `EndpointUnavailable`, `RateLimited`, `CredentialUnreadable` or
         `AnswerInvalid`, and what the locating raises.
         """
@@ -85,7 +87,12 @@ class TokenEndpoint:
             )
         except OutboundError as error:
             raise EndpointUnavailable(str(error)) from None
-        return _read(reply)
+        notes.status = reply.status
+        try:
+            return _read(reply)
+        except TokenRefused as refusal:
+            notes.error = refusal.code or None
+            raise
 
 
 def _read(reply: Reply) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar, cast
 from ext_authz.clock import Clock
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
+from ext_authz.exchange.legs import LegNotes, Legs
 from ext_authz.exchange.token_endpoint import TokenEndpoint, _read
 from ext_authz.outbound import MAX_RETRY_AFTER_SECONDS, Reply, _seconds
 from ext_authz.reasons import Denied, Reason
@@ -28,7 +29,7 @@ class Endpoint:
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
 
-    async def post(self, _grant: Mapping[str, str]) -> Mapping[str, object]:
+    async def post(self, _grant: Mapping[str, str], _notes: LegNotes) -> Mapping[str, object]:
         return _read(self._reply)
 
 
@@ -52,15 +53,15 @@ def _reply(text: HttpText) -> Reply | None:
 
 
 def _leg_1(endpoint: TokenEndpoint, server: McpServer) -> None:
-    id_jag = _product(IdJagIssuer(endpoint, CLOCK).obtain(ALICE, server))
+    id_jag = _product(IdJagIssuer(endpoint, CLOCK).obtain(ALICE, server, Legs(CLOCK)))
     if id_jag is not None:
         _assert_fit(id_jag, server.scopes)
         assert 0 < len(id_jag.jti) <= 256
 
 
 def _leg_2(endpoint: TokenEndpoint, server: McpServer) -> None:
-    spent = IdJag(token=Secret("id-jag"), jti="jti-1", scope=server.scopes)
-    grant = _product(Redeemer(endpoint).redeem(spent, server))
+    spent = IdJag(token=Secret("id-jag"), jti="jti-1", scope=server.scopes, expires_at=0)
+    grant = _product(Redeemer(endpoint).redeem(spent, server, Legs(CLOCK)))
     if grant is not None:
         _assert_fit(grant, server.scopes)
         assert 1 <= grant.lifetime <= DAY

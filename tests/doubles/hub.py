@@ -7,6 +7,7 @@ from ext_authz.exchange.access_tokens import AccessToken, AccessTokens
 from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
+from ext_authz.exchange.legs import Legs
 from ext_authz.exchange.token_endpoint import TokenEndpoint
 from ext_authz.identity.issuer_metadata import (
     IssuerMetadata,
@@ -69,11 +70,12 @@ class Hub:
         return VerifiedUser(**{**members, **changes})
 
     async def leg_1(self, user: VerifiedUser, server: McpServer | None = None) -> IdJag:
-        return await self._id_jags.obtain(user, server or self.server())
+        return await self._id_jags.obtain(user, server or self.server(), Legs(self._time.clock))
 
     async def leg_2(self, id_jag: IdJag, server: McpServer | None = None) -> Grant:
         server = server or self.server()
-        return await self._redeemers[server.authorization_server.issuer].redeem(id_jag, server)
+        redeemer = self._redeemers[server.authorization_server.issuer]
+        return await redeemer.redeem(id_jag, server, Legs(self._time.clock))
 
     async def token_for(self, user: VerifiedUser, server: McpServer | None = None) -> AccessToken:
         return await self.access_tokens.token_for(user, server or self.server())

@@ -103,7 +103,10 @@ async def test_a_good_answer_gives_the_id_jag(
 
     claims = claims_of(idp.issued[0])
     assert id_jag == IdJag(
-        token=id_jag.token, jti=claims["jti"], scope=("tickets.read", "tickets.write")
+        token=id_jag.token,
+        jti=claims["jti"],
+        scope=("tickets.read", "tickets.write"),
+        expires_at=claims["exp"],
     )
     assert id_jag.token.reveal() == idp.issued[0]
 
@@ -347,6 +350,6 @@ async def test_the_servers_name_for_the_user_may_be_another(
 
 
 def test_no_form_of_an_id_jag_shows_it() -> None:
-    id_jag = IdJag(token=Secret("canary"), jti="1", scope=())
+    id_jag = IdJag(token=Secret("canary"), jti="1", scope=(), expires_at=0)
 
     assert "canary" not in f"{id_jag} {id_jag!r}"
