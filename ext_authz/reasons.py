@@ -5,6 +5,8 @@ What the caller sees for each, and what the operator can do, stands in `verdict/
 
 from enum import StrEnum
 
+from ext_authz.leg import Leg
+
 
 class Reason(StrEnum):
     """Why a request was denied. The value is the code: in answers, audit, access log and metrics."""
@@ -47,6 +49,8 @@ class Reason(StrEnum):
     # this service
     DEADLINE_EXCEEDED = "deadline_exceeded"
     AUDIT_UNAVAILABLE = "audit_unavailable"
+    AUDIT_OVERLOADED = "audit_overloaded"
+    AUDIT_SLOW = "audit_slow"
     INTERNAL = "internal"
     ABANDONED = "abandoned"
 
@@ -55,11 +59,24 @@ class Denied(Exception):
     """Raised by a stage that cannot go on.
 
     `detail` is for the operator and never holds input: no token, no header, no provider's words.
-    `retry_after` (seconds) overrides the table's, where a provider named its own.
+    `retry_after` (seconds) overrides the table's, where a provider named its own. `legs` are the
+    requests of the exchange that came to this, where one was made for it.
     """
 
-    def __init__(self, reason: Reason, detail: str = "", *, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        *,
+        retry_after: int | None = None,
+        legs: tuple[Leg, ...] = (),
+    ) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.detail = detail
         self.retry_after = retry_after
+        self.legs = legs
+
+    def copy(self) -> "Denied":
+        """The same denial without this one's traceback."""
+        return Denied(self.reason, self.detail, retry_after=self.retry_after, legs=self.legs)

@@ -56,5 +56,7 @@ class Secret:
 
 def without_tokens(text: str) -> str:
     """The text with `***` for every JWT in it: clients put theirs where none belongs."""
+    if "eyJ" not in text and "%" not in text:
+        return text  # the usual case, at a fortieth of the cost
     shown = _JWT.sub(r"\1***", text)
     return "***" if _JWT.search(unquote(shown)) else shown

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 
-from ext_authz.outbound import OutboundError, is_loopback, refuse_unguarded
+from ext_authz.outbound import is_loopback
+from ext_authz.settings.audit_settings import read_audit
 from ext_authz.settings.envoy_yaml import settings_of
 from ext_authz.settings.oauth_client import read_client
 from ext_authz.settings.settings import (
@@ -18,6 +19,7 @@ from ext_authz.settings.settings import (
     SubjectToken,
     Timeouts,
 )
+from ext_authz.settings.url import needed_url, optional_url
 from ext_authz.settings.yaml_cursor import Cursor, SettingsInvalid, open_yaml
 
 SIGNATURE_ALGORITHMS: Final = ("ES256", "ES384", "ES512", "EdDSA", "PS256", "RS256")
@@ -46,7 +48,7 @@ def read_settings(root: Cursor) -> Settings:
         identity_providers=MappingProxyType(identity_providers),
         authorization_servers=MappingProxyType(authorization_servers),
         servers=MappingProxyType(_servers(root, authorization_servers)),
-        audit_file=_audit_file(root),
+        audit=read_audit(root),
         timeouts=_timeouts(root),
     )
     root.refuse_unknown()
@@ -73,7 +75,7 @@ def _by_issuer(
 
 
 def _identity_provider(item: Cursor) -> IdentityProvider | None:
-    issuer = _url(item, "issuer", "Copy `issuer` from its metadata, to the letter.")
+    issuer = needed_url(item, "issuer", "Copy `issuer` from its metadata, to the letter.")
     audience = item.need("audience", "List the `aud` values that user tokens carry: [hub].")
     provider = IdentityProvider(
         issuer=issuer,
@@ -81,8 +83,8 @@ def _identity_provider(item: Cursor) -> IdentityProvider | None:
         subject_token=_subject_token(item),
         algorithms=_algorithms(item),
         client=read_client(item),
-        token_endpoint=_optional_url(item, "token_endpoint"),
-        jwks_uri=_optional_url(item, "jwks_uri"),
+        token_endpoint=optional_url(item, "token_endpoint"),
+        jwks_uri=optional_url(item, "jwks_uri"),
         sign_in_scopes=_scopes(item, "sign_in_scopes"),
     )
     item.refuse_unknown()
@@ -108,11 +110,11 @@ def _algorithms(item: Cursor) -> tuple[str, ...]:
 
 
 def _authorization_server(item: Cursor) -> AuthorizationServer | None:
-    issuer = _url(item, "issuer", "Copy `issuer` from its metadata, to the letter.")
+    issuer = needed_url(item, "issuer", "Copy `issuer` from its metadata, to the letter.")
     server = AuthorizationServer(
         issuer=issuer,
         client=read_client(item),
-        token_endpoint=_optional_url(item, "token_endpoint"),
+        token_endpoint=optional_url(item, "token_endpoint"),
     )
     item.refuse_unknown()
     return server if issuer else None
@@ -155,8 +157,8 @@ def _server(
     found = authorization_servers.get(issuer.text()) if issuer else None
     if issuer is not None and found is None:
         issuer.fault("is no issuer of `authorization_servers`", "Compare them to the letter.")
-    url = _url(item, "url", "Give the address at which clients reach it through Envoy.")
-    resource = _url(item, "resource", "Copy `resource` from its protected resource metadata.")
+    url = needed_url(item, "url", "Give the address at which clients reach it through Envoy.")
+    resource = needed_url(item, "resource", "Copy `resource` from its protected resource metadata.")
     scopes = _scopes(item, "scopes")
     match = _match(item)
     item.refuse_unknown()
@@ -199,26 +201,6 @@ def _scope(entry: Cursor) -> str:
     return scope
 
 
-def _url(item: Cursor, name: str, fix: str) -> str:
-    member = item.need(name, fix)
-    return _checked_url(member) if member else ""
-
-
-def _optional_url(item: Cursor, name: str) -> str | None:
-    member = item.get(name)
-    return _checked_url(member) if member else None
-
-
-def _checked_url(member: Cursor) -> str:
-    """The text exactly as it stands: issuers are compared code point by code point (RFC 8414)."""
-    text = member.text()
-    try:
-        refuse_unguarded(text)
-    except OutboundError as error:
-        member.fault(f"is {error}", "Use an https URL (http is for loopback only).")
-    return text
-
-
 def _listen(root: Cursor) -> str:
     member = root.need("listen", "Give `unix:/path/check.sock` or `127.0.0.1:9191`.")
     text = member.text() if member else ""
@@ -237,15 +219,6 @@ def _check_tcp(member: Cursor, text: str) -> None:
         member.fault("is no address", "Write unix:/path or 127.0.0.1:9191.")
     elif not is_loopback(found[1].strip("[]")):
         member.fault("is not a loopback address", "Listen on a Unix socket or on 127.0.0.1.")
-
-
-def _audit_file(root: Cursor) -> str:
-    member = root.need("audit", "Say where records go: {file: /var/log/mcp-ext-authz/audit.jsonl}.")
-    if member is None or not member.is_mapping():
-        return ""
-    file = member.need("file", "Give the path of the audit log.")
-    member.refuse_unknown()
-    return file.text() if file else ""
 
 
 def _timeouts(root: Cursor) -> Timeouts:

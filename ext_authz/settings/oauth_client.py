@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ext_authz.secret import Secret
 from ext_authz.settings.private_key import private_key
-from ext_authz.settings.secret_source import SecretSource, SecretUnreadable
+from ext_authz.settings.secret_reference import NO_SOURCE, read_secret, read_source
 from ext_authz.settings.settings import AssertionAudience, AuthMethod, OAuthClient
 from ext_authz.settings.yaml_cursor import Cursor
 
@@ -19,7 +19,7 @@ _MIN_RSA_BITS: Final = 2048
 _NOBODY: Final = OAuthClient(
     id="",
     auth=AuthMethod.CLIENT_SECRET_BASIC,
-    credential=SecretSource(),
+    credential=NO_SOURCE,
     algorithm="",
     key_id=None,
     assertion_audience=AssertionAudience.ISSUER,
@@ -34,7 +34,8 @@ def read_client(item: Cursor) -> OAuthClient:
     client_id = member.need("id", "Give the client_id that we were registered under.")
     auth = _auth(member)
     name = "key" if auth is AuthMethod.PRIVATE_KEY_JWT else "secret"
-    source = _source(member, name)
+    reference = member.need(name, "Refer to it: {env: NAME} or {file: /path}.")
+    source = read_source(reference) if reference else NO_SOURCE
     client = OAuthClient(
         id=client_id.text() if client_id else "",
         auth=auth,
@@ -44,7 +45,9 @@ def read_client(item: Cursor) -> OAuthClient:
         assertion_audience=_audience(member) if name == "key" else AssertionAudience.ISSUER,
     )
     member.refuse_unknown()
-    _check_credential(member.get(name), client)
+    secret = read_secret(reference, source) if reference else None
+    if reference and secret and client.auth is AuthMethod.PRIVATE_KEY_JWT:
+        _check_key(reference, secret, client.algorithm)
     return client
 
 
@@ -54,17 +57,6 @@ def _auth(member: Cursor) -> AuthMethod:
     has_key = "key" in member.names()
     default = AuthMethod.PRIVATE_KEY_JWT if has_key else AuthMethod.CLIENT_SECRET_BASIC
     return auth.choice(AuthMethod, default) if auth else default
-
-
-def _source(member: Cursor, name: str) -> SecretSource:
-    reference = member.need(name, "Refer to it: {env: NAME} or {file: /path}.")
-    if reference is None or not reference.is_mapping():
-        return SecretSource()
-    env, file = _text(reference, "env"), _text(reference, "file")
-    reference.refuse_unknown()
-    if (env is None) == (file is None):
-        reference.fault("is not one reference", "Give either `env` or `file`.")
-    return SecretSource(env=env, file=file)
 
 
 def _text(member: Cursor, name: str) -> str | None:
@@ -85,19 +77,6 @@ def _audience(member: Cursor) -> AssertionAudience:
     value = member.get("assertion_audience")
     default = AssertionAudience.ISSUER
     return value.choice(AssertionAudience, default) if value else default
-
-
-def _check_credential(reference: Cursor | None, client: OAuthClient) -> None:
-    """Reads the credential once, so that a missing one stops the start and not the first user."""
-    if reference is None or not (client.credential.env or client.credential.file):
-        return
-    try:
-        secret = client.credential.read()
-    except SecretUnreadable as error:
-        reference.fault(str(error), "Provide it before starting.")
-        return
-    if client.auth is AuthMethod.PRIVATE_KEY_JWT:
-        _check_key(reference, secret, client.algorithm)
 
 
 def _check_key(reference: Cursor, secret: Secret, algorithm: str) -> None:

@@ -93,6 +93,61 @@ class Timeouts:
     call: float
 
 
+class Durability(StrEnum):
+    """What "recorded" means before an allow leaves: in the kernel's hands, or on the disk."""
+
+    WRITTEN = "written"
+    SYNCED = "synced"
+
+
+class SubjectForm(StrEnum):
+    """How the audit names a user: as the identity provider does, or by a keyed hash of it."""
+
+    PLAIN = "plain"
+    HMAC = "hmac"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """When the audit file is put aside and another begun: by its size, or by its age in seconds."""
+
+    megabytes: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoints:
+    """How often the chain is signed: every so many records, or seconds; `file` gets copies."""
+
+    records: int
+    seconds: float
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtlpSink:
+    """An OpenTelemetry collector's `/v1/logs`, and the headers that it wants."""
+
+    endpoint: str
+    headers: Mapping[str, SecretSource]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """What the audit keeps, where, and how surely. Times are in seconds."""
+
+    file: str
+    durability: Durability
+    signing_key: SecretSource | None
+    fingerprint_key: SecretSource | None
+    subject: SubjectForm
+    rotation: Rotation
+    checkpoints: Checkpoints
+    outcome_seconds: float
+    stdout: bool
+    otlp: OtlpSink | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything the service was told. The mappings are keyed by issuer, and by server name."""
@@ -101,5 +156,5 @@ class Settings:
     identity_providers: Mapping[str, IdentityProvider]
     authorization_servers: Mapping[str, AuthorizationServer]
     servers: Mapping[str, McpServer]
-    audit_file: str
+    audit: AuditSettings
     timeouts: Timeouts

@@ -127,12 +127,23 @@ class Cursor:
 
     def seconds(self, *, most: float) -> float:
         """A positive number of seconds up to `most`."""
+        return self.number("seconds", most=most)
+
+    def number(self, unit: str, *, most: float) -> float:
+        """A positive number of `unit` up to `most`."""
         text = self.text()
         value = float(text) if _NUMBER.fullmatch(text) else 0.0
         if not 0 < value <= most:
-            self.fault("is not a usable number of seconds", f"Write a number up to {most:g}.")
+            self.fault(f"is not a usable number of {unit}", f"Write a number up to {most:g}.")
             return most
         return value
+
+    def flag(self) -> bool:
+        """True or false; False with a fault where this is neither."""
+        text = self.text()
+        if text not in {"true", "false"}:
+            self.fault("is neither true nor false", "Write `true` or `false`.")
+        return text == "true"
 
     def refuse_unknown(self) -> None:
         """Notes a fault for every member that nobody asked for: call it last."""

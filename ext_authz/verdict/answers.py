@@ -255,6 +255,20 @@ ANSWERS: Final = MappingProxyType(
             meaning="The audit record could not be written, so nothing is allowed.",
             fix="Look at the audit file's disk and permissions.",
         ),
+        Reason.AUDIT_OVERLOADED: Answer(
+            status=503,
+            retry_after=5,
+            text=_UNAVAILABLE,
+            meaning="More audit records wait to be written than the queue holds.",
+            fix="Look at the audit disk's speed, or share the load among more replicas.",
+        ),
+        Reason.AUDIT_SLOW: Answer(
+            status=503,
+            retry_after=5,
+            text=_UNAVAILABLE,
+            meaning="The audit record was not written, or not synced, in the Check's time.",
+            fix="Look at the audit disk's latency; `durability: synced` waits for it.",
+        ),
         Reason.INTERNAL: Answer(
             status=503,
             retry_after=5,

@@ -50,6 +50,10 @@ class Trail:
             started_monotonic=clock.monotonic(),
         )
 
+    def milliseconds(self, clock: Clock) -> float:
+        """How long the Check has taken so far."""
+        return (clock.monotonic() - self.started_monotonic) * 1000
+
 
 def _decision_id(wall: float) -> str:
     """Sorts by time, and cannot be guessed from another: milliseconds, then random bits, in hex."""

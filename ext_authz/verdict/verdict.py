@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.leg import Leg
 from ext_authz.reasons import Reason
 
 
@@ -15,11 +16,15 @@ class Allow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deny:
-    """The request ends here. `detail` is for the operator; `retry_after`, in seconds, overrides."""
+    """The request ends here. `detail` is for the operator; `retry_after`, in seconds, overrides.
+
+    `legs` are the requests of the exchange that came to this, for the audit.
+    """
 
     reason: Reason
     detail: str = ""
     retry_after: int | None = None
+    legs: tuple[Leg, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

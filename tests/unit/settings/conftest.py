@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from tests.unit.settings.credentials import Credentials, pem
 
@@ -42,6 +42,18 @@ servers:
     match: {host: mcp.corp.example, path_prefix: /crm}
 audit:
   file: /var/log/mcp-ext-authz/audit.jsonl
+  durability: synced
+  signing_key: {file: SECRETS/audit.pem}
+  fingerprint_key: {file: SECRETS/fingerprint}
+  subject: hmac
+  rotate: {megabytes: 64, hours: 12}
+  checkpoint: {records: 500, seconds: 30, file: /mnt/witness/checkpoints.jsonl}
+  outcome_seconds: 900
+  stdout: true
+  otlp:
+    endpoint: https://collector.corp.example/v1/logs
+    headers:
+      authorization: {file: SECRETS/collector}
 timeouts:
   check: 6
   exchange: 5.5
@@ -53,10 +65,13 @@ WriteSettings = Callable[..., str]
 
 @pytest.fixture
 def credentials(tmp_path: Path) -> Credentials:
-    """What the settings file refers to: a key for the hub, a secret for the CRM."""
+    """What the settings file refers to: a key for the hub, a secret for the CRM, the audit's own."""
     made = Credentials(tmp_path)
     made.write("hub.pem", pem(ec.generate_private_key(ec.SECP256R1())))
     made.write("crm", "s3cr3t")
+    made.write("audit.pem", pem(ed25519.Ed25519PrivateKey.generate()))
+    made.write("fingerprint", "0123456789abcdef" * 4)
+    made.write("collector", "Bearer s3cr3t")
     return made
 
 

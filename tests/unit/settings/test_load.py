@@ -119,7 +119,7 @@ def test_every_key_is_read(write_settings: WriteSettings, credentials: Credentia
                 match=Match(host="mcp.corp.example", path_prefix="/crm"),
             )
         },
-        audit_file="/var/log/mcp-ext-authz/audit.jsonl",
+        audit=load_settings(write_settings()).audit,  # test_audit_settings tells it key by key
         timeouts=Timeouts(check=6.0, exchange=5.5, call=2.0),
     )
 
@@ -152,9 +152,9 @@ def test_an_envoy_bootstrap_holds_the_same_settings(write_settings: WriteSetting
 def test_the_envoy_yaml_that_we_ship_is_read(credentials: Credentials) -> None:
     folder = credentials.folder
     (folder / "secrets").mkdir()
-    for name in ("hub.pem", "crm", "wiki"):
-        secret = "hub.pem" if name == "hub.pem" else "crm"
-        (folder / "secrets" / name).symlink_to(folder / secret)
+    for name in re.findall(r"mcp-ext-authz/secrets/([\w.-]+)", ENVOY_YAML.read_text()):
+        known = folder / name if (folder / name).exists() else folder / "crm"
+        (folder / "secrets" / name).symlink_to(known)
     text = ENVOY_YAML.read_text()
     for place in ("/run/mcp-ext-authz", "/var/log/mcp-ext-authz"):
         assert place in text
@@ -164,7 +164,7 @@ def test_the_envoy_yaml_that_we_ship_is_read(credentials: Credentials) -> None:
 
     assert settings.servers.keys() == {"crm", "wiki"}
     assert settings.listen == f"unix:{folder}/check.sock"
-    assert settings.audit_file == f"{folder}/audit.jsonl"
+    assert settings.audit.file == f"{folder}/audit.jsonl"
 
 
 def test_a_secret_may_stand_in_the_environment(
@@ -248,7 +248,7 @@ MISSING = [
     ),
     ("host: mcp.corp.example, ", "servers.crm.match.host", "match:"),
     (", path_prefix: /crm", "servers.crm.match.path_prefix", "match:"),
-    ("audit:\n  file: /var/log/mcp-ext-authz/audit.jsonl\n", "audit", "listen:"),
+    (EVERY_KEY[EVERY_KEY.index("audit:\n") : EVERY_KEY.index("timeouts:")], "audit", "listen:"),
     (EVERY_KEY[EVERY_KEY.index("identity_") : EVERY_KEY.index("authorization_s")], IDPS, "listen:"),
 ]
 
@@ -524,12 +524,17 @@ LEVELS = [
     ("    id: hub-at-crm\n", f"{AS}.client."),
     ("    url: https://mcp.corp.example/crm/mcp\n", "servers.crm."),
     ("  file: /var/log/mcp-ext-authz/audit.jsonl\n", "audit."),
+    ("  durability: synced\n", "audit."),
+    ("    endpoint: https://collector.corp.example/v1/logs\n", "audit.otlp."),
     ("  check: 6\n", "timeouts."),
 ]
 FLOWS = [
     ("{file: SECRETS/hub.pem", f"{IDP}.client.key."),
     ("{file: SECRETS/crm", f"{AS}.client.secret."),
     ("{host: mcp.corp.example", "servers.crm.match."),
+    ("{megabytes: 64", "audit.rotate."),
+    ("{records: 500", "audit.checkpoint."),
+    ("{file: SECRETS/audit.pem", "audit.signing_key."),
 ]
 
 
