@@ -1,4 +1,4 @@
-"""The one way out: HTTP to identity providers and authorization servers, guarded.
+"""The one way out: HTTP to identity providers, authorization servers and collectors, guarded.
 
 https, or http to loopback; no redirects, no proxies or credentials from the environment, no
 cookies, no compression; a cap on the size of an answer; one total deadline for the whole call,
@@ -12,13 +12,14 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, NoReturn, Self
+from typing import Final, NoReturn, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import httpx2
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
 MAX_RETRY_AFTER_SECONDS: Final = 600
+_Content: TypeAlias = Mapping[str, str] | bytes | None
 _PLAIN_URL: Final = re.compile(
     r"https?://[\x21\x23-\x5B\x5D-\x7E]+"
 )  # no quotes: they end up in headers
@@ -95,6 +96,13 @@ class Outbound:
         """
         return await self._send("POST", url, form, headers)
 
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """POSTs `body` to `url`, its type among the `headers`; raises `OutboundError`.
+
+        Tried once more only as `post_form` is.
+        """
+        return await self._send("POST", url, body, headers)
+
     async def close(self) -> None:
         """Closes the pool."""
         await self._client.aclose()
@@ -106,15 +114,15 @@ class Outbound:
         await self.close()
 
     async def _send(
-        self, method: str, url: str, form: Mapping[str, str] | None, headers: Mapping[str, str]
+        self, method: str, url: str, content: _Content, headers: Mapping[str, str]
     ) -> Reply:
         refuse_unguarded(url)
         try:
             async with asyncio.timeout(self._seconds):
                 try:
-                    return await self._attempt(method, url, form, headers)
+                    return await self._attempt(method, url, content, headers)
                 except httpx2.ConnectError:
-                    return await self._attempt(method, url, form, headers)
+                    return await self._attempt(method, url, content, headers)
         except (TimeoutError, httpx2.TimeoutException):
             _refuse("timed out")
         except httpx2.ConnectError:
@@ -123,10 +131,13 @@ class Outbound:
             _refuse("broken answer")
 
     async def _attempt(
-        self, method: str, url: str, form: Mapping[str, str] | None, headers: Mapping[str, str]
+        self, method: str, url: str, content: _Content, headers: Mapping[str, str]
     ) -> Reply:
-        data = dict(form) if form is not None else None
-        request = self._client.build_request(method, url, data=data, headers=dict(headers))
+        body = content if isinstance(content, bytes) else None
+        form = dict(content) if isinstance(content, Mapping) else None
+        request = self._client.build_request(
+            method, url, content=body, data=form, headers=dict(headers)
+        )
         response = await self._client.send(request, stream=True)
         try:
             return await _read(response)

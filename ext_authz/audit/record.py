@@ -5,18 +5,21 @@ a token, a header's value, a tool's arguments or a provider's words.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
-from ext_authz import __version__
+from ext_authz.audit.fingerprint import Fingerprints
+from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.identity.verify import VerifiedUser
+from ext_authz.leg import Leg
 from ext_authz.reasons import Reason
 from ext_authz.request.facts import RequestFacts
 from ext_authz.request.mcp_message import McpMessage
 from ext_authz.secret import without_tokens
+from ext_authz.settings.settings import SubjectForm
 from ext_authz.verdict.answers import ANSWERS
 from ext_authz.verdict.check_response import verdict_name
 from ext_authz.verdict.trail import Trail
-from ext_authz.verdict.verdict import Deny, Verdict
+from ext_authz.verdict.verdict import Allow, Deny, Verdict
 
 MAX_TEXT: Final = 512
 MAX_IDENTIFIER: Final = 128
@@ -24,9 +27,13 @@ MAX_IDENTIFIER: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
-    """One line of the audit log. Times are RFC 3339 in UTC, durations in milliseconds."""
+    """What one Check came to. None: not known, or not applicable.
 
-    time: str
+    `time` is in milliseconds since 1970, `milliseconds` the Check's duration; what expires does so in
+    seconds since 1970. Fingerprints are those of `Fingerprints`.
+    """
+
+    time: int
     decision_id: str
     verdict: str
     reason: str | None
@@ -50,58 +57,99 @@ class AuditRecord:
     scope: str | None
     id_jag_jti: str | None
     token_expires_at: int | None
+    legs: tuple[Leg, ...]
+    user_token_fingerprint: str | None
+    id_jag_fingerprint: str | None
+    access_token_fingerprint: str | None
     http_method: str | None
     path: str | None
     source_address: str | None
     request_id: str | None
     traceparent: str | None
-    version: str
 
 
-def audit_record(trail: Trail, verdict: Verdict, *, milliseconds: float) -> AuditRecord:
-    """The record of a Check that came to `verdict` after so many milliseconds."""
-    deny = verdict if isinstance(verdict, Deny) else None
-    user, server, message, token = trail.user, trail.server, trail.message, trail.token
-    return AuditRecord(
-        time=_rfc3339(trail.started_wall),
-        decision_id=trail.decision_id,
-        verdict="abandoned" if _is_abandoned(deny) else verdict_name(verdict),
-        reason=deny.reason.value if deny else None,
-        detail=_text(deny.detail) if deny else None,
-        http_status=ANSWERS[deny.reason].status if deny else None,
-        milliseconds=round(milliseconds, 3),
-        issuer=user.issuer if user else None,
-        subject=user.subject if user else None,
-        session=user.session if user else None,
-        agent=user.agent if user else None,
-        server=server.name if server else None,
-        resource=server.resource if server else None,
-        authorization_server=server.authorization_server.issuer if server else None,
-        mcp_kind=message.kind.value if message else None,
-        mcp_method=_text(message.method) if message else None,
-        mcp_target=_text(message.target) if message else None,
-        mcp_source=message.source.value if message else None,
-        mcp_protocol_version=message.protocol_version if message else None,
-        rpc_id=_rpc_id(message) if message else None,
-        token_source=token.source.value if token else None,
-        scope=" ".join(token.scope) if token else None,
-        id_jag_jti=token.id_jag_jti if token else None,
-        token_expires_at=token.expires_at if token else None,
-        http_method=_text(trail.facts.http_method) if trail.facts else None,
-        path=_text(trail.facts.path) if trail.facts else None,
-        source_address=trail.facts.source_address if trail.facts else None,
-        request_id=_header(trail.facts, "x-request-id"),
-        traceparent=_header(trail.facts, "traceparent"),
-        version=__version__,
-    )
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Writes records, with fingerprints of tokens where there is a key for them.
+
+    Raises `ValueError` where subjects are to be hashed, and there is none.
+    """
+
+    fingerprints: Fingerprints | None = None
+    subject: SubjectForm = SubjectForm.PLAIN
+
+    def __post_init__(self) -> None:
+        if self.subject is SubjectForm.HMAC and self.fingerprints is None:
+            raise ValueError("subjects are to be hashed, and there is no fingerprint key")
+
+    def record(self, trail: Trail, verdict: Verdict, *, milliseconds: float) -> AuditRecord:
+        """The record of a Check that came to `verdict` after so many milliseconds."""
+        deny = verdict if isinstance(verdict, Deny) else None
+        facts, user, server, message = trail.facts, trail.user, trail.server, trail.message
+        token, legs = trail.token, _legs(trail, verdict)
+        return AuditRecord(
+            time=int(trail.started_wall * 1000),
+            decision_id=trail.decision_id,
+            verdict="abandoned" if _is_abandoned(deny) else verdict_name(verdict),
+            reason=deny.reason.value if deny else None,
+            detail=_text(deny.detail) if deny else None,
+            http_status=ANSWERS[deny.reason].status if deny else None,
+            milliseconds=round(milliseconds, 3),
+            issuer=user.issuer if user else None,
+            subject=self._subject(user) if user else None,
+            session=user.session if user else None,
+            agent=user.agent if user else None,
+            server=server.name if server else None,
+            resource=server.resource if server else None,
+            authorization_server=server.authorization_server.issuer if server else None,
+            mcp_kind=message.kind.value if message else None,
+            mcp_method=_text(message.method) if message else None,
+            mcp_target=_text(message.target) if message else None,
+            mcp_source=message.source.value if message else None,
+            mcp_protocol_version=message.protocol_version if message else None,
+            rpc_id=_rpc_id(message) if message else None,
+            token_source=token.source.value if token else None,
+            scope=" ".join(token.scope) if token else None,
+            id_jag_jti=_text(token.id_jag_jti) if token else None,
+            token_expires_at=token.expires_at if token else None,
+            legs=legs,
+            user_token_fingerprint=self._fingerprint(user.token.digest() if user else None),
+            id_jag_fingerprint=self._fingerprint(_id_jag_digest(token, legs)),
+            access_token_fingerprint=self._fingerprint(token.value.digest() if token else None),
+            http_method=_text(facts.http_method) if facts else None,
+            path=_text(facts.path) if facts else None,
+            source_address=_text(facts.source_address, MAX_IDENTIFIER) if facts else None,
+            request_id=_header(facts, "x-request-id"),
+            traceparent=_header(facts, "traceparent"),
+        )
+
+    def _subject(self, user: VerifiedUser) -> str:
+        if self.subject is SubjectForm.PLAIN or self.fingerprints is None:
+            return user.subject
+        return self.fingerprints.of_subject(user.issuer, user.subject)
+
+    def _fingerprint(self, digest: bytes | None) -> str | None:
+        return self.fingerprints.of(digest) if self.fingerprints and digest else None
+
+
+def _legs(trail: Trail, verdict: Verdict) -> tuple[Leg, ...]:
+    """The legs that were made for this Check: with its token, or on the way to its denial."""
+    if isinstance(verdict, Allow):
+        return verdict.token.legs
+    if trail.token is not None:
+        return trail.token.legs
+    return verdict.legs if isinstance(verdict, Deny) else ()
+
+
+def _id_jag_digest(token: AccessToken | None, legs: tuple[Leg, ...]) -> bytes | None:
+    """That of the token's ID-JAG; without a token, that of the last one that was obtained in vain."""
+    if token is not None:
+        return token.id_jag_digest
+    return next((leg.id_jag_digest for leg in reversed(legs) if leg.id_jag_digest), None)
 
 
 def _is_abandoned(deny: Deny | None) -> bool:
     return deny is not None and deny.reason is Reason.ABANDONED
-
-
-def _rfc3339(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
 
 
 def _text(value: str | None, most: int = MAX_TEXT) -> str | None:

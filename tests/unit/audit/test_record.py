@@ -1,18 +1,19 @@
 """What the audit keeps of a Check, and what it can never keep."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_authz import __version__
-from ext_authz.audit.record import MAX_TEXT, audit_record
+from ext_authz.audit.fingerprint import Fingerprints
+from ext_authz.audit.record import MAX_TEXT, AuditRecord, Recorder
+from ext_authz.leg import Leg
 from ext_authz.reasons import Reason
 from ext_authz.request.mcp_message import MessageSource
 from ext_authz.secret import Secret
+from ext_authz.settings.settings import SubjectForm
 from ext_authz.verdict.answers import ANSWERS
 from ext_authz.verdict.trail import Trail
 from ext_authz.verdict.verdict import Allow, Deny, Document, Verdict
@@ -34,17 +35,26 @@ STAGES = ("facts", "server", "message", "user", "token")
 text = st.text(st.characters(codec="utf-8"))
 
 
+KEYED = Recorder(Fingerprints("a fingerprint key, 32 characters"))
+REDEEMED = Leg(number=1, status=200, milliseconds=3.5, jti="jti-9", id_jag_digest=b"9" * 32)
+REFUSED = Leg(number=2, status=400, error="invalid_grant", milliseconds=1.25)
+
+
 def record_of(given_trail: Trail, verdict: Verdict = ALLOW) -> dict[str, Any]:
-    """The record as it stands in the log."""
-    record = audit_record(given_trail, verdict, milliseconds=12.3456)
-    return dict(orjson.loads(orjson.dumps(record)))
+    """The record, by its fields."""
+    return asdict(Recorder().record(given_trail, verdict, milliseconds=12.3456))
+
+
+def keyed(given_trail: Trail, verdict: Verdict = ALLOW) -> AuditRecord:
+    """The record with fingerprints."""
+    return KEYED.record(given_trail, verdict, milliseconds=12.3456)
 
 
 def test_an_allow_is_recorded_with_these_fields_and_no_others() -> None:
     headers = {"x-request-id": "r-1", "traceparent": "00-a-b-01", "authorization": "Bearer x"}
 
     assert record_of(trail(facts=facts(headers=headers))) == {
-        "time": "2026-11-18T11:06:40.250+00:00",
+        "time": 1_795_000_000_250,
         "decision_id": DECISION,
         "verdict": "allow",
         "reason": None,
@@ -68,12 +78,15 @@ def test_an_allow_is_recorded_with_these_fields_and_no_others() -> None:
         "scope": "tickets.read",
         "id_jag_jti": "jti-1",
         "token_expires_at": 1_795_000_300,
+        "legs": (),
+        "user_token_fingerprint": None,
+        "id_jag_fingerprint": None,
+        "access_token_fingerprint": None,
         "http_method": "POST",
         "path": "/crm/mcp",
         "source_address": "192.0.2.7",
         "request_id": "r-1",
         "traceparent": "00-a-b-01",
-        "version": __version__,
     }
 
 
@@ -82,14 +95,14 @@ def test_a_denial_before_anything_is_known_is_recorded_too() -> None:
     found = record_of(nothing_yet, Deny(reason=Reason.REQUEST_MALFORMED, detail="no method"))
 
     assert {name: value for name, value in found.items() if value is not None} == {
-        "time": "2026-11-18T11:06:40.250+00:00",
+        "time": 1_795_000_000_250,
         "decision_id": DECISION,
         "verdict": "deny",
         "reason": "request_malformed",
         "detail": "no method",
         "http_status": 403,
         "milliseconds": 12.346,
-        "version": __version__,
+        "legs": (),
     }
 
 
@@ -204,3 +217,74 @@ def test_any_text_can_be_recorded(
 
     assert found["path"] == (path[:MAX_TEXT] or None)
     assert found["mcp_target"] == (target[:MAX_TEXT] if target else None)
+
+
+# ---- legs
+
+
+def test_an_allow_has_the_legs_that_its_token_cost() -> None:
+    token = replace(HER_TOKEN, legs=(REDEEMED,))
+
+    record = keyed(trail(token=token), Allow(token=token))
+
+    assert record.legs == (REDEEMED,)
+
+
+def test_a_denial_has_the_legs_that_came_to_it() -> None:
+    deny = Deny(reason=Reason.ID_JAG_REFUSED, legs=(REDEEMED, REFUSED))
+
+    assert keyed(trail(token=None), deny).legs == (REDEEMED, REFUSED)
+
+
+def test_a_denial_after_the_token_was_there_has_the_tokens_legs() -> None:
+    """A record that could not be written in time takes nothing away from what was exchanged."""
+    given_trail = trail(token=replace(HER_TOKEN, legs=(REDEEMED,)))
+
+    assert keyed(given_trail, Deny(reason=Reason.AUDIT_SLOW)).legs == (REDEEMED,)
+
+
+# ---- fingerprints
+
+
+def test_each_token_of_an_allow_has_its_fingerprint() -> None:
+    digest = Secret("the id-jag").digest()
+    record = keyed(trail(token=replace(HER_TOKEN, id_jag_digest=digest)))
+
+    fingerprints = KEYED.fingerprints
+    assert fingerprints is not None
+    assert record.user_token_fingerprint == fingerprints.of(Secret(USER_TOKEN).digest())
+    assert record.access_token_fingerprint == fingerprints.of(Secret(ACCESS_TOKEN).digest())
+    assert record.id_jag_fingerprint == fingerprints.of(digest)
+
+
+def test_an_id_jag_that_was_obtained_in_vain_has_one_too() -> None:
+    """It may leak as well as another, and nobody has spent it."""
+    second = replace(REDEEMED, id_jag_digest=b"8" * 32)
+    legs = (REDEEMED, REFUSED, second, REFUSED)
+    record = keyed(trail(token=None), Deny(reason=Reason.ID_JAG_REFUSED, legs=legs))
+
+    assert KEYED.fingerprints is not None
+    assert record.id_jag_fingerprint == KEYED.fingerprints.of(b"8" * 32)
+    assert record.access_token_fingerprint is None
+
+
+def test_a_token_that_was_not_verified_has_none() -> None:
+    record = keyed(trail(user=None, token=None), Deny(reason=Reason.TOKEN_EXPIRED))
+
+    assert record.user_token_fingerprint is None
+
+
+# ---- subjects
+
+
+def test_a_hashed_subject_stands_in_the_place_of_the_name() -> None:
+    record = replace(KEYED, subject=SubjectForm.HMAC).record(trail(), ALLOW, milliseconds=1)
+
+    assert KEYED.fingerprints is not None
+    assert record.subject == KEYED.fingerprints.of_subject("https://idp.corp.example", "alice")
+    assert "alice" not in str(record)
+
+
+def test_subjects_are_not_hashed_without_a_key() -> None:
+    with pytest.raises(ValueError, match="no fingerprint key"):
+        Recorder(None, SubjectForm.HMAC)

@@ -1,0 +1,1 @@
+"""The audit file, followed into an OpenTelemetry collector."""
