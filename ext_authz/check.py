@@ -10,8 +10,9 @@ import asyncio
 from typing import Final
 
 from ext_authz._protos.external_auth_pb2 import CheckRequest, CheckResponse
-from ext_authz.audit.log import AuditLog, AuditUnavailable
-from ext_authz.audit.record import audit_record
+from ext_authz.access_log.outcomes import Outcomes
+from ext_authz.audit.decision_log import DecisionLog
+from ext_authz.cancellation import was_cancelled
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessTokens
 from ext_authz.identity.verify import Users
@@ -26,6 +27,8 @@ from ext_authz.verdict.resource_metadata import ResourceMetadata
 from ext_authz.verdict.trail import Trail
 from ext_authz.verdict.verdict import Allow, Deny, Verdict
 
+MIN_AUDIT_SECONDS: Final = 0.25  # Envoy waits a little longer than a Check may take
+MAX_AUDIT_SECONDS: Final = 1.0
 _log: Final[Logger] = logger("check")
 
 
@@ -39,7 +42,8 @@ class Check:
         users: Users,
         access_tokens: AccessTokens,
         metadata: ResourceMetadata,
-        audit: AuditLog,
+        decisions: DecisionLog,
+        outcomes: Outcomes,
         clock: Clock,
         seconds: float,
     ) -> None:
@@ -47,7 +51,8 @@ class Check:
         self._users = users
         self._access_tokens = access_tokens
         self._metadata = metadata
-        self._audit = audit
+        self._decisions = decisions
+        self._outcomes = outcomes
         self._clock = clock
         self._seconds = seconds
 
@@ -57,11 +62,15 @@ class Check:
         try:
             verdict = await self._decide(request, trail)
         except asyncio.CancelledError:
-            self._record(trail, Deny(reason=Reason.ABANDONED))
+            self._decisions.abandon(trail)
             raise
         verdict, response = self._write(trail, verdict)
-        failure = self._record(trail, verdict)
-        return response if failure is None else self._response(trail, failure)
+        failure = await self._decisions.record(trail, verdict, patience=self._patience(trail))
+        if failure is not None:
+            return self._response(trail, failure)
+        if response.HasField("ok_response"):
+            self._outcomes.expect(trail.decision_id)
+        return response
 
     async def _story(self, request: CheckRequest, trail: Trail) -> Verdict:
         facts = trail.facts = read_facts(request)
@@ -78,11 +87,16 @@ class Check:
             async with asyncio.timeout(self._seconds):
                 return await self._story(request, trail)
         except Denied as denied:
-            return Deny(reason=denied.reason, detail=denied.detail, retry_after=denied.retry_after)
+            return Deny(
+                reason=denied.reason,
+                detail=denied.detail,
+                retry_after=denied.retry_after,
+                legs=denied.legs,
+            )
         except TimeoutError:
             return Deny(reason=Reason.DEADLINE_EXCEEDED)
         except asyncio.CancelledError as error:
-            if _is_abandoned():
+            if was_cancelled():
                 raise
             return _internal(error)  # a part of ours was cancelled, and Envoy still waits
         except Exception as error:  # noqa: BLE001 - whatever it is, the answer is no
@@ -96,34 +110,18 @@ class Check:
             denial = _internal(error)
             return denial, self._response(trail, denial)
 
-    def _record(self, trail: Trail, verdict: Verdict) -> Deny | None:
-        """Writes the record; gives the denial that takes its place where that fails."""
-        try:
-            record = audit_record(trail, verdict, milliseconds=self._milliseconds(trail))
-            self._audit.append(record)
-        except AuditUnavailable as error:
-            _log.error("audit_unavailable", fault=str(error), decision_id=trail.decision_id)
-            return Deny(reason=Reason.AUDIT_UNAVAILABLE)
-        except Exception as error:  # noqa: BLE001 - as above
-            return _internal(error)
-        return None
+    def _patience(self, trail: Trail) -> float:
+        """Seconds to wait for durability: what the Check has left, and at least a little."""
+        left = self._seconds - trail.milliseconds(self._clock) / 1000
+        return max(MIN_AUDIT_SECONDS, min(MAX_AUDIT_SECONDS, left))
 
     def _response(self, trail: Trail, verdict: Verdict) -> CheckResponse:
         return check_response(
             trail,
             verdict,
-            milliseconds=self._milliseconds(trail),
+            milliseconds=trail.milliseconds(self._clock),
             scopes=self._metadata.sign_in_scopes,
         )
-
-    def _milliseconds(self, trail: Trail) -> float:
-        return (self._clock.monotonic() - trail.started_monotonic) * 1000
-
-
-def _is_abandoned() -> bool:
-    """Whether it is this Check that was cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _internal(error: BaseException) -> Deny:

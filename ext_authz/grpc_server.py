@@ -1,4 +1,4 @@
-"""`envoy.service.auth.v3.Authorization` over gRPC, with health, on a loopback address or socket."""
+"""Checks, Envoy's access log and health over gRPC, on a loopback address or socket."""
 
 import contextlib
 import socket
@@ -11,10 +11,12 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2_grpc
 
 from ext_authz._protos.external_auth_pb2 import DESCRIPTOR, CheckRequest, CheckResponse
+from ext_authz.access_log.streams import MAX_STREAMS, AccessLogStreams
 from ext_authz.check import Check
 from ext_authz.log import logger, place_of
 
 MAX_CONCURRENT_CHECKS: Final = 4096
+MAX_HEALTH_CALLS: Final = 64  # a service that is full is alive all the same
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 SERVICE: Final = DESCRIPTOR.services_by_name["Authorization"].full_name
 _SOCKET_MODE: Final = 0o660  # Envoy's user joins the socket's group
@@ -31,31 +33,42 @@ class CannotServe(Exception):
 
 
 class Authorization:
-    """`envoy.service.auth.v3.Authorization`."""
+    """`envoy.service.auth.v3.Authorization`: `most` Checks at once, whatever else is called meanwhile."""
 
-    def __init__(self, check: Check) -> None:
+    def __init__(self, check: Check, *, most: int) -> None:
         self._check = check
+        self._most = most
+        self._running = 0
 
     async def Check(
         self, request: CheckRequest, context: grpc.aio.ServicerContext[CheckRequest, CheckResponse]
     ) -> CheckResponse:
         """Answers one CheckRequest. Should even the denial fail, Envoy gets an error without text."""
+        if self._running >= self._most:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "")
+        self._running += 1
         try:
             return await self._check(request)
         except Exception as error:  # noqa: BLE001 - grpc would send its text to the peer
             _log.error("check_lost", exception=type(error).__name__, at=place_of(error))
             await context.abort(grpc.StatusCode.INTERNAL, "")
+        finally:
+            self._running -= 1
 
 
-def grpc_server(check: Check) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    """A server that answers with `check`, and its health."""
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CHECKS)
+def grpc_server(
+    check: Check, access_log: AccessLogStreams
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    """A server that answers with `check` and feeds `access_log`, and its health."""
+    most = MAX_CONCURRENT_CHECKS + MAX_STREAMS + MAX_HEALTH_CALLS
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=most)
     handler = grpc.unary_unary_rpc_method_handler(
-        Authorization(check).Check, _read, CheckResponse.SerializeToString
+        Authorization(check, most=MAX_CONCURRENT_CHECKS).Check,
+        _read,
+        CheckResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE, {"Check": handler}),)
-    )
+    checks = grpc.method_handlers_generic_handler(SERVICE, {"Check": handler})
+    server.add_generic_rpc_handlers((checks, access_log.handler()))
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     return server, status

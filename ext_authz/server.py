@@ -8,7 +8,12 @@ from typing import Any, Final
 
 from grpc_health.v1 import health_pb2
 
+from ext_authz.access_log.outcomes import Outcomes
+from ext_authz.access_log.streams import AccessLogStreams
+from ext_authz.audit.decision_log import DecisionLog
+from ext_authz.audit.fingerprint import Fingerprints
 from ext_authz.audit.log import AuditLog, AuditUnavailable
+from ext_authz.audit.record import Recorder
 from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessTokens
@@ -28,6 +33,7 @@ from ext_authz.log import logger, place_of
 from ext_authz.outbound import Outbound
 from ext_authz.request.catalogue import Catalogue
 from ext_authz.settings.settings import (
+    AuditSettings,
     AuthorizationServer,
     IdentityProvider,
     OAuthClient,
@@ -45,24 +51,32 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     Raises `CannotServe`.
     """
     clock = clock or Clock()
-    async with Outbound(seconds=settings.timeouts.call) as outbound:
-        audit = _audit_log(settings)
+    async with (
+        Outbound(seconds=settings.timeouts.call) as outbound,
+        _audit_log(settings.audit, clock) as audit,
+    ):
+        outcomes = Outcomes(audit, clock, seconds=settings.audit.outcome_seconds)
         issuers = Issuers(settings, outbound, clock)
-        check = build_check(settings, issuers, audit, clock)
-        server, status = grpc_server(check)
+        check = build_check(settings, issuers, audit, outcomes, clock)
+        access_log = AccessLogStreams(outcomes)
+        server, status = grpc_server(check, access_log)
         bind(server, settings.listen)
         await server.start()
         await status.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
-        warming = asyncio.create_task(_warm(issuers.keys))
+        background = [
+            asyncio.create_task(work)
+            for work in (_warm(issuers.keys), audit.keep_checkpoints(), outcomes.run())
+        ]
         _log.info("serving", listen=settings.listen, servers=sorted(settings.servers))
         try:
             yield
         finally:
             await status.enter_graceful_shutdown()
-            warming.cancel()
+            for task in background:
+                task.cancel()
+            access_log.end()
             await server.stop(settings.timeouts.check)
-            audit.close()
-            _log.info("stopped")
+    _log.info("stopped")
 
 
 async def serve(settings: Settings) -> None:
@@ -121,7 +135,9 @@ class Issuers:
         return TokenEndpoint(issuer, client, locate, self._outbound, self._clock)
 
 
-def build_check(settings: Settings, issuers: Issuers, audit: AuditLog, clock: Clock) -> Check:
+def build_check(
+    settings: Settings, issuers: Issuers, audit: AuditLog, outcomes: Outcomes, clock: Clock
+) -> Check:
     """The one Check, from the settings' parts."""
     providers = settings.identity_providers
     timeouts = settings.timeouts
@@ -132,17 +148,29 @@ def build_check(settings: Settings, issuers: Issuers, audit: AuditLog, clock: Cl
             issuers.id_jags, issuers.redeemers, clock, seconds=timeouts.exchange
         ),
         metadata=ResourceMetadata(providers.values()),
-        audit=audit,
+        decisions=DecisionLog(_recorder(settings.audit), audit, clock),
+        outcomes=outcomes,
         clock=clock,
         seconds=timeouts.check,
     )
 
 
-def _audit_log(settings: Settings) -> AuditLog:
+@asynccontextmanager
+async def _audit_log(settings: AuditSettings, clock: Clock) -> AsyncIterator[AuditLog]:
     try:
-        return AuditLog(settings.audit_file)
+        audit = AuditLog(settings, clock)
     except AuditUnavailable as error:
         raise CannotServe(f"The audit log cannot be used: {error}.") from None
+    try:
+        yield audit
+    finally:
+        await audit.close()
+
+
+def _recorder(settings: AuditSettings) -> Recorder:
+    key = settings.fingerprint_key
+    fingerprints = Fingerprints(key.read().reveal()) if key is not None else None
+    return Recorder(fingerprints, settings.subject)
 
 
 async def _warm(keys: Mapping[str, IssuerKeys]) -> None:

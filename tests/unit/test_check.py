@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from ext_authz._protos.external_auth_pb2 import CheckResponse
-from ext_authz.audit.log import AuditUnavailable
-from ext_authz.audit.record import AuditRecord
-from ext_authz.check import Check
+from ext_authz.audit.canonical import Event
+from ext_authz.audit.decision_log import DecisionLog
+from ext_authz.audit.log import AuditOverloaded, AuditSlow, AuditUnavailable
+from ext_authz.audit.record import AuditRecord, Recorder
+from ext_authz.check import MAX_AUDIT_SECONDS, MIN_AUDIT_SECONDS, Check
 from ext_authz.reasons import Denied, Reason
 from ext_authz.verdict.resource_metadata import ResourceMetadata
 from tests.doubles.movable_time import MovableTime
@@ -30,13 +32,17 @@ class Stages:
     token: Any = HER_TOKEN
     seconds: float = 5
     records: list[AuditRecord] = field(default_factory=list)
+    corrections: list[AuditRecord] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+    recorded: AuditRecord | None = None
+    patience: float = 0
 
     def pass_or_break(self, stage: str, product: Any) -> Any:
         if stage in self.breaking:
             raise self.breaking[stage]
         return product
 
-    # the catalogue, the users, the access tokens, the metadata and the audit, all in one
+    # the catalogue, the users, the access tokens, the metadata, the audit and its entries, all in one
     def server_of(self, _facts: object) -> Any:
         return self.pass_or_break("catalogue", CRM)
 
@@ -53,9 +59,30 @@ class Stages:
     def sign_in_scopes(self) -> Any:
         return ("openid",)
 
-    def append(self, record: AuditRecord) -> None:
+    def record(self, *args: Any, **kwargs: Any) -> AuditRecord:
+        self.pass_or_break("recorder", None)
+        self.recorded = Recorder().record(*args, **kwargs)
+        return self.recorded
+
+    def enter(self, _event: Event) -> Any:
         self.pass_or_break("audit", None)
-        self.records.append(record)
+        assert self.recorded
+        self.records.append(self.recorded)
+        return self
+
+    async def durable(self, *, seconds: float) -> None:
+        self.patience = seconds
+        self.pass_or_break("disk", None)
+
+    def amend(self, entry: object, *, instead: Event, correction: Event) -> None:
+        self.pass_or_break("amendment", None)
+        assert entry is self
+        assert self.recorded
+        assert instead != correction
+        self.corrections.append(self.recorded)
+
+    def expect(self, decision_id: str) -> None:
+        self.expected.append(decision_id)
 
     async def answer(self, **request: Any) -> CheckResponse:
         stage: Any = self
@@ -64,7 +91,8 @@ class Stages:
             users=stage,
             access_tokens=stage,
             metadata=stage,
-            audit=stage,
+            decisions=DecisionLog(stage, stage, self.time.clock),
+            outcomes=stage,
             clock=self.time.clock,
             seconds=self.seconds,
         )
@@ -91,6 +119,7 @@ async def test_where_nothing_breaks_the_answer_is_yes(stages: Stages) -> None:
     assert response.status.code == 0
     assert response.WhichOneof("http_response") == "ok_response"
     assert [record.verdict for record in stages.records] == ["allow"]
+    assert stages.expected == [stages.records[0].decision_id]
 
 
 BREAKAGES: dict[str, Callable[[], Exception]] = {
@@ -197,10 +226,74 @@ async def test_what_must_not_be_allowed_is_denied_and_recorded_as_denied(
 # ---- a record that cannot be written
 
 
-async def test_without_a_record_nothing_is_allowed(stages: Stages) -> None:
-    stages.breaking["audit"] = AuditUnavailable("No space left on device")
+UNRECORDED = {
+    "unavailable": (AuditUnavailable("No space left on device"), Reason.AUDIT_UNAVAILABLE),
+    "overloaded": (AuditOverloaded("the queue is full"), Reason.AUDIT_OVERLOADED),
+    "slow": (AuditSlow("not durable in time"), Reason.AUDIT_SLOW),
+    "broken": (RuntimeError(CANARY), Reason.INTERNAL),
+}
+NOT_DURABLE = {**UNRECORDED, "cancelled in itself": (asyncio.CancelledError(), Reason.INTERNAL)}
 
-    assert reason_in(await stages.answer()) == Reason.AUDIT_UNAVAILABLE
+
+@pytest.mark.parametrize(("error", "reason"), UNRECORDED.values(), ids=UNRECORDED)
+async def test_without_a_record_nothing_is_allowed(
+    stages: Stages, error: Exception, reason: Reason
+) -> None:
+    stages.breaking["audit"] = error
+
+    assert reason_in(await stages.answer()) == reason
+    assert not stages.expected
+
+
+@pytest.mark.parametrize(("error", "reason"), NOT_DURABLE.values(), ids=NOT_DURABLE)
+async def test_a_record_that_does_not_become_durable_is_amended_to_what_was_answered(
+    stages: Stages, error: BaseException, reason: Reason
+) -> None:
+    stages.breaking["disk"] = error
+
+    response = await stages.answer()
+
+    (recorded,), (corrected,) = stages.records, stages.corrections
+    assert recorded.verdict == "allow"
+    assert (corrected.verdict, corrected.reason) == ("deny", reason)
+    assert corrected.decision_id == recorded.decision_id
+    assert reason_in(response) == reason
+    assert not stages.expected
+
+
+async def test_a_caller_who_gives_up_on_the_disk_is_amended_and_let_go(stages: Stages) -> None:
+    class WaitingDisk(Stages):
+        async def durable(self, *, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+
+    waiting = WaitingDisk(time=stages.time)
+
+    await given_up(waiting)
+
+    assert [record.reason for record in waiting.corrections] == [Reason.ABANDONED]
+
+
+@pytest.mark.parametrize("error", [AuditUnavailable("full"), RuntimeError(CANARY)], ids=repr)
+async def test_an_amendment_that_fails_too_changes_no_answer(
+    stages: Stages, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages.breaking |= {"disk": AuditSlow("not durable in time"), "amendment": error}
+
+    assert reason_in(await stages.answer()) == Reason.AUDIT_SLOW
+    assert CANARY not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "patience"), [(5, MAX_AUDIT_SECONDS), (0.1, MIN_AUDIT_SECONDS), (0.5, 0.5)]
+)
+async def test_durability_is_awaited_for_what_the_check_has_left(
+    stages: Stages, seconds: float, patience: float
+) -> None:
+    stages.seconds = seconds
+
+    await stages.answer()
+
+    assert stages.patience == pytest.approx(patience)
 
 
 @pytest.mark.parametrize("stage", ["users", "access tokens"])

@@ -1,0 +1,1 @@
+"""What became of each call, from Envoy's gRPC access log into the audit."""
