@@ -8,10 +8,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from ext_authz import __version__
-from ext_authz.grpc_server import CannotServe
+from ext_authz.auditor.commands import add_audit
 from ext_authz.log import configure_logs, silence_libraries
-from ext_authz.server import serve
-from ext_authz.settings.load import load_settings
 from ext_authz.settings.yaml_cursor import SettingsInvalid
 
 
@@ -24,9 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsInvalid as invalid:
         _say(*map(str, invalid.faults))
         return 2
-    except CannotServe as error:
-        _say(str(error))
-        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,14 +38,24 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="stay up and print how to try it by hand")
     demo.add_argument("--json", action="store_true", help="print the figures as the last line")
     demo.set_defaults(run=_demo)
+    add_audit(commands)
     return parser
 
 
 def _serve(parsed: argparse.Namespace) -> int:
+    # Imported here, since the audit's commands need neither gRPC nor HTTP, which take a second to load.
+    from ext_authz.grpc_server import CannotServe  # noqa: PLC0415
+    from ext_authz.server import serve  # noqa: PLC0415
+    from ext_authz.settings.load import load_settings  # noqa: PLC0415
+
     settings = load_settings(parsed.file)
     configure_logs()
     silence_libraries()
-    run_loop(serve(settings))
+    try:
+        run_loop(serve(settings))
+    except CannotServe as error:
+        _say(str(error))
+        return 1
     return 0
 
 

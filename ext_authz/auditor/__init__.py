@@ -1,0 +1,1 @@
+"""What an auditor reads: the records' proof, their contents and their sums."""
