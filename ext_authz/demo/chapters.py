@@ -5,8 +5,9 @@ import contextlib
 import time
 from typing import Final
 
+from ext_authz.auditor.decisions import read_decisions
 from ext_authz.demo.client import Connection, Era, HttpFailure, RequestFailedError, connect
-from ext_authz.demo.figures import Figures, json_lines
+from ext_authz.demo.figures import Figures
 from ext_authz.demo.front import Front
 from ext_authz.demo.narrator import Narrator
 from ext_authz.demo.wiki_authorization_server import ACCESS_TOKEN_SECONDS
@@ -110,10 +111,13 @@ def what_the_servers_saw(narrator: Narrator, world: World) -> None:
 def what_the_audit_says(narrator: Narrator, front: Front, figures: Figures) -> None:
     narrator.chapter("What the audit says: one record for each call.")
     columns = ("verdict", "reason", "subject", "server", "mcp_method", "mcp_target", "token_source")
-    records = json_lines(front.audit_file)
+    decisions = read_decisions(front.audit_file)
     narrator.table(
         ("time", *columns),
-        [(record["time"][11:23], *(str(record[c] or "-") for c in columns)) for record in records],
+        [
+            (decision.time[11:23], *(str(getattr(decision, column) or "-") for column in columns))
+            for decision in decisions
+        ],
     )
     narrator.expect(
         f"Envoy logged {figures.calls} calls, the audit {figures.audit_records}",

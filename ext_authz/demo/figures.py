@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ext_authz.auditor.decisions import read_decisions
 from ext_authz.demo.front import Front
 from ext_authz.demo.world import World
 
@@ -29,14 +30,14 @@ class Figures:
 
 async def figures_of(world: World, front: Front) -> Figures:
     """What the run came to, once Envoy has logged every call that the audit knows of."""
-    records = json_lines(front.audit_file)
-    verdicts = await _logged_verdicts(front.access_log, len(records))
+    decisions = read_decisions(front.audit_file)
+    verdicts = await _logged_verdicts(front.access_log, len(decisions))
     counts = world.counts()
     return Figures(
         calls=len(verdicts),
         allowed=verdicts.count("allow"),
         denied=verdicts.count("deny"),
-        audit_records=len(records),
+        audit_records=len(decisions),
         audit_file=str(front.audit_file),
         user_tokens_seen_upstream=world.user_tokens_seen(),
         leg1=counts.leg1,

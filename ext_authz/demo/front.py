@@ -23,6 +23,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import ext_authz
+from ext_authz.demo.audit_keys import fingerprint_key, signing_key
 from ext_authz.demo.loopback import HOST
 from ext_authz.demo.world import World
 
@@ -120,12 +121,14 @@ def envoy_command(configuration: Path) -> list[str]:
 def secret_files(world: World, folder: Path) -> Iterator[None]:
     """The files that envoy.yaml refers to; they go when the front does."""
     folder.mkdir(mode=0o700)
-    secrets = {
+    credentials = {
         "hub.pem": world.hub_private_key,
         "crm": world.crm.client_secret,
         "wiki": world.wiki.client_secret,
+        "audit.pem": signing_key(),
+        "fingerprint": fingerprint_key(),
     }
-    for name, secret in secrets.items():
+    for name, secret in credentials.items():
         (folder / name).touch(mode=0o600)
         (folder / name).write_text(secret.reveal())
     try:
