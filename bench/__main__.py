@@ -13,6 +13,7 @@ from typing import Final
 import grpc
 import uvloop
 
+from bench import audit
 from bench.load import METHOD, Ask, Borne, bear
 from bench.requests import tool_call
 from ext_authz._protos.external_auth_pb2 import CheckResponse
@@ -29,6 +30,7 @@ WHAT: Final = {
     "hot_p50_vs_floor": "time of a cached allow over the floor's, 1 stream",
     "burst_leg1": f"ID-JAGs that {BURST} simultaneous first calls of one user cost",
     "burst_leg2": "redemptions that they cost",
+    **audit.WHAT,
 }
 
 
@@ -42,7 +44,9 @@ async def measure() -> Mapping[str, float]:
             counts = world.counts()
             async with _floor(folder, answer) as floor:
                 ratios = [await _round(socket, floor, request) for _ in range(ROUNDS)]
+        (folder / "audit").mkdir()
         return {
+            **await audit.measure(world, folder / "audit"),
             "hot_throughput_vs_floor": statistics.median(ratio for ratio, _ in ratios),
             "hot_p50_vs_floor": statistics.median(ratio for _, ratio in ratios),
             "burst_leg1": counts.leg1,
@@ -85,8 +89,8 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures = runner.run(measure())
     print(file=sys.stderr)
-    for name, figure in figures.items():
-        print(f"{name:<24} {figure:8.3f}  {WHAT[name]}")
+    for name, what in WHAT.items():
+        print(f"{name:<34} {figures[name]:9.3f}  {what}")
     RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
 
 

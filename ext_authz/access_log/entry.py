@@ -149,7 +149,7 @@ def _upstream_status(common: AccessLogCommon, response: HTTPResponseProperties) 
 
 
 def _milliseconds(duration: Duration) -> float:
-    return max(0, min(duration.seconds, _MAX_SECONDS)) * 1000 + duration.nanos / _MILLION
+    return max(0, min(duration.seconds, _MAX_SECONDS) * 1000 + duration.nanos / _MILLION)
 
 
 def _count(number: int) -> int:

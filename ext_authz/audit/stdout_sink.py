@@ -31,7 +31,7 @@ async def copied_to_stdout(settings: AuditSettings) -> AsyncIterator[Sequence["S
     if not settings.stdout:
         yield []
         return
-    sink = StdoutSink()
+    sink = StdoutSink(_STDOUT)
     try:
         yield [sink]
     finally:
@@ -41,7 +41,7 @@ async def copied_to_stdout(settings: AuditSettings) -> AsyncIterator[Sequence["S
 class StdoutSink:
     """Takes lines and writes them to `descriptor`; at most `max_bytes` wait, save one group alone."""
 
-    def __init__(self, descriptor: int = _STDOUT, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, descriptor: int, *, max_bytes: int = MAX_BYTES) -> None:
         self._descriptor = descriptor
         self._max_bytes = max_bytes
         self._waiting: deque[bytes] = deque()

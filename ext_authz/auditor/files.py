@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def _unpacked(file: IO[bytes], source: Source) -> Iterator[IO[bytes]]:
         try:
             with gzip.open(file) as packed:
                 shutil.copyfileobj(packed, plain, 1024 * 1024)
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise BadInput(f"{source.path}: is no whole gzip file ({error}).") from None
         plain.flush()
         yield plain

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from ext_authz.audit.canonical import shown
 from ext_authz.audit.chain import Head, Link
 from ext_authz.audit.checkpoint import Statement, is_signed, key_id
 
@@ -39,7 +40,7 @@ def judge(link: Link, event: Mapping[str, Any], keys: Keys) -> Judged:
         return Judged(is_proven=False, fault="it carries no signature, though a key was given.")
     key = keys.get(signer)
     if key is None:
-        fault = f"it is signed by the key {signer}, which was not given: give its PEM with --key."
+        fault = f"it is signed by the key {shown(signer)}, which was not given: give its PEM with --key."
         return Judged(is_proven=False, fault=fault)
     statement = Statement(Head(link.chain_uid, link.sequence - 1, link.previous), data["time"])
     if not is_signed(statement, signature, key):

@@ -24,7 +24,7 @@ class _Column:
 
 _COLUMNS: Final = (
     _Column("TIME (UTC)", 14),
-    _Column("VERDICT", 16, 2),
+    _Column("VERDICT", 16, 3),
     _Column("USER", 14, 4),
     _Column("SERVER", 9, 2),
     _Column("CALL", 19, 5),

@@ -28,7 +28,9 @@ def explain(narrator: Narrator, world: World, front: Front) -> None:
     narrator.say(_call(front.server_url("crm")))
     narrator.say(f"curl -s {front.url}/.well-known/oauth-protected-resource/crm/mcp")
     narrator.say(f"curl -s -X POST {provider}/admin/users/alice/disable")
-    narrator.say(f"tail -f {front.audit_file}")
+    narrator.say(f"mcp-ext-authz audit verify --key {front.audit_public_key} {front.audit_file}")
+    narrator.say(f"mcp-ext-authz audit stats {front.audit_file}")
+    narrator.say(f"mcp-ext-authz audit show --follow {front.audit_file}")
 
 
 def _call(url: str) -> str:

@@ -5,9 +5,7 @@ import contextlib
 import time
 from typing import Final
 
-from ext_authz.auditor.decisions import read_decisions
 from ext_authz.demo.client import Connection, Era, HttpFailure, RequestFailedError, connect
-from ext_authz.demo.figures import Figures
 from ext_authz.demo.front import Front
 from ext_authz.demo.narrator import Narrator
 from ext_authz.demo.wiki_authorization_server import ACCESS_TOKEN_SECONDS
@@ -106,23 +104,6 @@ def what_the_servers_saw(narrator: Narrator, world: World) -> None:
     )
     narrator.expect("every request carried one", holds=all(note.bearer for _, note in notes))
     narrator.expect("no user token among them", holds=world.user_tokens_seen() == 0)
-
-
-def what_the_audit_says(narrator: Narrator, front: Front, figures: Figures) -> None:
-    narrator.chapter("What the audit says: one record for each call.")
-    columns = ("verdict", "reason", "subject", "server", "mcp_method", "mcp_target", "token_source")
-    decisions = read_decisions(front.audit_file)
-    narrator.table(
-        ("time", *columns),
-        [
-            (decision.time[11:23], *(str(getattr(decision, column) or "-") for column in columns))
-            for decision in decisions
-        ],
-    )
-    narrator.expect(
-        f"Envoy logged {figures.calls} calls, the audit {figures.audit_records}",
-        holds=figures.calls == figures.audit_records == figures.allowed + figures.denied,
-    )
 
 
 async def _expect_own_name(narrator: Narrator, server: Connection, name: str, subject: str) -> None:

@@ -23,7 +23,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 import ext_authz
-from ext_authz.demo.audit_keys import fingerprint_key, signing_key
+from ext_authz.demo.audit_keys import fingerprint_key, public_key, signing_key
 from ext_authz.demo.loopback import HOST
 from ext_authz.demo.world import World
 
@@ -37,6 +37,7 @@ PORTS: Final = {
     "18102": "wiki",
     "18103": "wiki_authorization_server",
 }
+AUDIT_PUBLIC_KEY: Final = "audit.pub.pem"
 RUN_FOLDER: Final = "/run/mcp-ext-authz"
 LOG_FOLDER: Final = "/var/log/mcp-ext-authz"
 
@@ -59,6 +60,10 @@ class Front:
     @property
     def audit_file(self) -> Path:
         return self.folder / "audit.jsonl"
+
+    @property
+    def audit_public_key(self) -> Path:
+        return self.folder / AUDIT_PUBLIC_KEY
 
     @property
     def access_log(self) -> Path:
@@ -87,6 +92,8 @@ async def service(world: World, folder: Path) -> AsyncIterator[Path]:
     configuration.write_text(relocated(shipped_yaml().read_text(), world, folder))
     command = [sys.executable, "-m", "ext_authz", "serve", str(configuration)]
     with secret_files(world, folder / "secrets"):
+        signing = (folder / "secrets" / "audit.pem").read_text()
+        (folder / AUDIT_PUBLIC_KEY).write_bytes(public_key(signing))
         async with process("service", command, folder) as running:
             await _until(lambda: service_serves(socket), "service", running, folder)
             yield socket

@@ -8,13 +8,13 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+from ext_authz.demo.audit_chapters import what_an_auditor_can_tell, what_the_audit_says
 from ext_authz.demo.by_hand import explain
 from ext_authz.demo.chapters import (
     alice_uses_both_servers,
     bob_is_refused_by_policy,
     carol_is_switched_off,
     strangers_are_sent_to_sign_in,
-    what_the_audit_says,
     what_the_servers_saw,
 )
 from ext_authz.demo.figures import Figures, figures_of
@@ -58,7 +58,8 @@ async def _chapters(narrator: Narrator, world: World, standing: Front) -> Figure
     await strangers_are_sent_to_sign_in(narrator, world, standing)
     what_the_servers_saw(narrator, world)
     figures = await figures_of(world, standing)
-    what_the_audit_says(narrator, standing, figures)
+    await what_the_audit_says(narrator, standing, figures)
+    what_an_auditor_can_tell(narrator, standing)
     return figures
 
 

@@ -72,7 +72,7 @@ class LineFile:
     def _rest(self) -> bytes | None:
         if not self._is_finished or not self._buffer or self._is_overlong:
             return None
-        rest = bytes(self._buffer)
+        rest, self._is_finished = bytes(self._buffer), False
         self._drop(len(rest))
         return rest
 

@@ -119,5 +119,5 @@ def _add(pairs: _Pairs, values: Mapping[str, Attribute]) -> None:
                 pair.bool_value = value
             case int():
                 pair.int_value = value
-            case str():
+            case _:
                 pair.string_value = value

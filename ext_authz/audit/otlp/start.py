@@ -64,7 +64,7 @@ def _sink(
     try:
         from ext_authz.audit.otlp.sink import OtlpSink  # noqa: PLC0415 - an optional part
     except ModuleNotFoundError as error:
-        if not (error.name or "").startswith(("opentelemetry", "google")):
+        if not (error.name or "").startswith("opentelemetry"):
             raise
         raise OtlpUnusable(
             "`audit.otlp` needs a package that is missing: pip install 'mcp-ext-authz[otlp]'"
