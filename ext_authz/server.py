@@ -1,9 +1,10 @@
 """The parts list: builds everything once, serves, and drains on SIGTERM."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from grpc_health.v1 import health_pb2
@@ -13,7 +14,9 @@ from ext_authz.access_log.streams import AccessLogStreams
 from ext_authz.audit.decision_log import DecisionLog
 from ext_authz.audit.fingerprint import Fingerprints
 from ext_authz.audit.log import AuditLog, AuditUnavailable
+from ext_authz.audit.otlp.start import OtlpUnusable, sent_to_collector
 from ext_authz.audit.record import Recorder
+from ext_authz.audit.stdout_sink import copied_to_stdout
 from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessTokens
@@ -87,7 +90,14 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings):
+        leave_alone_what_stays()
         await stop.wait()
+
+
+def leave_alone_what_stays() -> None:
+    """Takes everything made so far out of the garbage collector's rounds: one through it all takes 30 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def _log_uncaught(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
@@ -157,14 +167,16 @@ def build_check(
 
 @asynccontextmanager
 async def _audit_log(settings: AuditSettings, clock: Clock) -> AsyncIterator[AuditLog]:
-    try:
-        audit = AuditLog(settings, clock)
-    except AuditUnavailable as error:
-        raise CannotServe(f"The audit log cannot be used: {error}.") from None
-    try:
+    """The log with its sinks, which get its last lines too."""
+    async with AsyncExitStack() as parts:
+        try:
+            await parts.enter_async_context(sent_to_collector(settings, clock))
+            sinks = await parts.enter_async_context(copied_to_stdout(settings))
+            audit = AuditLog(settings, clock, sinks=sinks)
+        except (AuditUnavailable, OtlpUnusable) as error:
+            raise CannotServe(f"The audit log cannot be used: {error}.") from None
+        parts.push_async_callback(audit.close)
         yield audit
-    finally:
-        await audit.close()
 
 
 def _recorder(settings: AuditSettings) -> Recorder:

@@ -1,5 +1,6 @@
 """Reads the `audit:` mapping: what is kept of each Check, where, and how surely."""
 
+import re
 from types import MappingProxyType
 from typing import Final
 
@@ -19,6 +20,17 @@ from ext_authz.settings.settings import (
 from ext_authz.settings.url import needed_url
 from ext_authz.settings.yaml_cursor import Cursor
 
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+_OURS: Final = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+    }
+)
 MIN_FINGERPRINT_KEY: Final = 32  # characters: less could be guessed, and with it every user's name
 _FILE: Final = "Give the path of the audit log."
 _ROTATION: Final = Rotation(megabytes=256, seconds=24 * 3600)
@@ -159,7 +171,11 @@ def _headers(headers: Cursor) -> dict[str, SecretSource]:
     read: dict[str, SecretSource] = {}
     for name in headers.names():
         reference = headers.need(name, "Refer to its value: {env: NAME} or {file: /path}.")
-        if reference is not None:
+        if reference is None:
+            continue
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
+            reference.fault("is not a header that may be set", "Use another header's name.")
+        else:
             read[name] = read_source(reference)
             read_secret(reference, read[name])
     return read

@@ -16,7 +16,7 @@ from ext_authz.audit.chain_file import siblings
 from ext_authz.audit.otlp.line_file import LineFile
 from ext_authz.audit.otlp.outage import Outage
 from ext_authz.audit.otlp.position import load, position_file, save
-from ext_authz.audit.otlp.span import Span, next_span, spans
+from ext_authz.audit.otlp.span import Span, Spans, next_span
 from ext_authz.log import Logger, logger
 
 MAX_RECORDS: Final = 512
@@ -61,6 +61,7 @@ class Follower:
         self._held: Record | None = None  # read, and too large for the batch before
         self._batch: list[Record] = []
         self._searched: Head | None = None  # where the record behind was looked for in all files
+        self._known = Spans()
         self._lines = 0
         self._is_foreign = False  # it was told that others' lines stand in the file that is open
         # Nothing was read behind the acknowledged record yet.
@@ -210,4 +211,4 @@ class Follower:
 
     def _spans(self) -> list[Span]:
         aside = (path for path in siblings(self._path) if path not in self._besides)
-        return spans([*aside, self._path])
+        return self._known.of([*aside, self._path])

@@ -44,7 +44,7 @@ class _Refusal:
 
 
 class OtlpSink:
-    """Follows the audit file of `settings` into the collector at `otlp`."""
+    """Follows the audit file of `settings` into the collector at `otlp`, from now on until it is closed."""
 
     def __init__(
         self,
@@ -63,42 +63,48 @@ class OtlpSink:
         self._clock = clock
         self._first_pauses = {Fate.TRY_SOON: soon_seconds, Fate.TRY_LATER: later_seconds}
         self._worker = Worker("audit-otlp")
-        self._not_before = 0.0  # by the collector's own word
         self._unavailable = Outage("audit_otlp_unavailable", "audit_otlp_recovered")
         self._failing = Outage("audit_otlp_failed", "audit_otlp_resumed")
-
-    async def run(self) -> None:
-        """Sends what is in the file and what comes into it, until cancelled."""
-        while True:
-            try:
-                is_idle = not await self._step()
-            except Exception as error:  # noqa: BLE001 - the records are safe in their file: tell, and go on
-                self._note(error)
-                await asyncio.sleep(self._first_pauses[Fate.TRY_LATER])
-                continue
-            if is_idle:
-                await asyncio.sleep(IDLE_SECONDS)
+        self._ending = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
 
     async def finish(self, *, seconds: float = FINISH_SECONDS) -> None:
-        """Sends what is left, as far as it goes in the time given. Call it when `run` has ended.
+        """Sends what is left, as far as it goes in the time given, and ends.
 
         What is not sent is sent by the next process that follows this file.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                while await self._step():
-                    pass
-        except TimeoutError:
+        self._ending.set()
+        _, unfinished = await asyncio.wait([self._task], timeout=seconds)
+        if unfinished:
             _log.warning("audit_otlp_unfinished")
-        except Exception as error:  # noqa: BLE001 - as above
-            self._note(error)
 
     async def close(self) -> None:
-        """Closes the file, if the disk does not hang, and ends the thread that reads it."""
+        """Ends at once, and closes the file if the disk does not hang."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
         with contextlib.suppress(OSError):  # TimeoutError is one
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._worker.run(self._follower.close)
         self._worker.stop()
+
+    async def _run(self) -> None:
+        while True:
+            is_ending = self._ending.is_set()
+            try:
+                is_idle = not await self._step()
+            except Exception as error:  # noqa: BLE001 - the records are safe in their file: tell, and go on
+                self._failing.note(type(error).__name__, at=place_of(error))
+                await asyncio.sleep(self._first_pauses[Fate.TRY_LATER])
+                continue
+            if is_idle and is_ending:
+                return
+            if is_idle:
+                await self._idle()
+
+    async def _idle(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._ending.wait()
 
     async def _step(self) -> bool:
         """Sends a batch; says whether there was one."""
@@ -133,8 +139,7 @@ class OtlpSink:
                 self._unavailable.end()
                 return answer
             self._unavailable.note(answer.fault)
-            self._not_before = self._clock.monotonic() + (answer.retry_after or 0)
-            await asyncio.sleep(self._pause(answer.fate, tries))
+            await asyncio.sleep(self._pause(answer, tries))
             tries += 1
 
     async def _try(self, records: Sequence[Record]) -> Answer:
@@ -143,7 +148,6 @@ class OtlpSink:
         Who refuses a request without records too, which OTLP wants taken, has nothing against these:
         it is no collector, or a setting is wrong.
         """
-        await asyncio.sleep(max(0.0, self._not_before - self._clock.monotonic()))
         answer = await self._collector.offer(await self._encoded(records))
         if answer.fate is not Fate.REFUSED:
             return answer
@@ -156,13 +160,11 @@ class OtlpSink:
         observed = self._clock.wall()
         return await self._worker.run(lambda: export_request(records, observed=observed))
 
-    def _pause(self, fate: Fate, tries: int) -> float:
-        """Seconds: doubling, and spread, so that replicas part."""
-        pause = min(MOST_SECONDS, self._first_pauses[fate] * 2.0 ** min(tries, 10))
-        return pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-
-    def _note(self, error: Exception) -> None:
-        self._failing.note(type(error).__name__, at=place_of(error))
+    def _pause(self, answer: Answer, tries: int) -> float:
+        """Seconds: what the collector asks for at least; else doubling, and spread, so that replicas part."""
+        pause = min(MOST_SECONDS, self._first_pauses[answer.fate] * 2.0 ** min(tries, 10))
+        spread = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        return max(float(answer.retry_after or 0), pause * spread)
 
 
 def _tell_of(refusals: Sequence[_Refusal]) -> None:

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ from ext_authz.audit.chain import Head, Link, NotLinked, unlink
 from ext_authz.audit.otlp.line_file import FileId, LineFile
 from ext_authz.audit.tail import read_tail
 
+_State = tuple[int, int, int, int]  # of a file: who it is, its size, and when it was written to
 _LINES: Final = 64  # so many are looked at for the first record: others' lines are few
 
 
@@ -28,9 +30,31 @@ class Span:
     begun: int
 
 
-def spans(paths: Iterable[Path]) -> list[Span]:
-    """Those of `paths` that hold records, in the order in which these were written."""
-    found = [span for path in paths if (span := _span(path)) is not None]
+class Spans:
+    """Looks into files, and again only into those that changed: hundreds may have been put aside."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[_State, Span | None]] = {}
+
+    def of(self, paths: Iterable[Path]) -> list[Span]:
+        """Those of `paths` that hold records, in the order in which these were written."""
+        self._seen = {path: self._look(path, state) for path, state in _states(paths)}
+        return _in_order([span for _, span in self._seen.values() if span is not None])
+
+    def _look(self, path: Path, state: _State) -> tuple[_State, Span | None]:
+        seen = self._seen.get(path)
+        return seen if seen is not None and seen[0] == state else (state, _span(path))
+
+
+def _states(paths: Iterable[Path]) -> Iterator[tuple[Path, _State]]:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found = path.stat()
+            if stat.S_ISREG(found.st_mode):
+                yield path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _in_order(found: Sequence[Span]) -> list[Span]:
     begun: dict[str, int] = {}
     for span in found:
         uid = span.last.chain_uid
@@ -41,7 +65,7 @@ def spans(paths: Iterable[Path]) -> list[Span]:
 
 
 def next_span(found: Sequence[Span], at: Head | None) -> Span | None:
-    """The one of `found` (in `spans`' order) where reading goes on behind the record `at`."""
+    """The one of `found` (in the order of `Spans`) where reading goes on behind the record `at`."""
     uid = at.chain_uid if at else None
     same = [index for index, span in enumerate(found) if span.last.chain_uid == uid]
     if at is None or not same:
@@ -75,8 +99,6 @@ def _span(path: Path) -> Span | None:
 
 def _first(path: Path) -> tuple[Link, int] | None:
     """The file's first record, and its time."""
-    if not path.is_file():
-        return None
     file = LineFile(path)
     try:
         for line in islice(iter(file.line, None), _LINES):

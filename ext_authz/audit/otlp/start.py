@@ -3,7 +3,6 @@
 What it needs beyond a plain installation is imported only here, and only then.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,21 +37,10 @@ async def sent_to_collector(settings: AuditSettings, clock: Clock) -> AsyncItera
     async with Outbound(seconds=CALL_SECONDS) as outbound:
         sink = _sink(settings, settings.otlp, outbound, clock)
         try:
-            async with _running(sink):
-                yield
+            yield
             await sink.finish()
         finally:
             await sink.close()
-
-
-@asynccontextmanager
-async def _running(sink: "OtlpSink") -> AsyncIterator[None]:
-    task = asyncio.create_task(sink.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def _sink(

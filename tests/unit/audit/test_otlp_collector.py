@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from ext_authz import __version__
 from ext_authz.audit.chain import unlink
 from ext_authz.audit.log import AuditLog
+from ext_authz.audit.otlp.sink import OtlpSink
 from ext_authz.audit.otlp.start import sent_to_collector
 from ext_authz.clock import Clock
 from ext_authz.settings.secret_source import SecretSource
@@ -292,13 +294,18 @@ async def test_every_record_arrives_over_rotations_and_an_outage(
 
 
 async def test_what_the_service_left_unsent_is_sent_by_the_next(
-    settings: AuditSettings, file: Path, collector: Program, backend: OtlpReceiver
+    settings: AuditSettings,
+    file: Path,
+    collector: Program,
+    backend: OtlpReceiver,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A collector is killed meanwhile. What it had acknowledged, it had handed on."""
     async with audit_log(settings) as log:
         await append(log, 50)
     await assert_everything_arrives(settings, file, backend)
     collector.stop(signal.SIGKILL)
+    monkeypatch.setattr(OtlpSink, "finish", partialmethod(OtlpSink.finish, seconds=0.1))
     async with audit_log(settings) as log:
         await append(log, 100)
     assert not has_all(file, backend)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ext_authz.audit.chain_file import ChainFile
 from ext_authz.audit.otlp.follower import Follower
 from ext_authz.audit.otlp.line_file import MAX_LINE
 from ext_authz.audit.otlp.position import position_file
+from ext_authz.audit.otlp.span import Span, Spans
 from ext_authz.settings.settings import Checkpoints, Rotation
 from tests.doubles.audit_settings import NEVER, quiet
 from tests.doubles.movable_time import MovableTime
@@ -23,6 +24,8 @@ from tests.unit.audit.chains import event
 
 Log = list[MutableMapping[str, Any]]
 CLOCK = MovableTime().clock
+NO_HEX = b'{"chain_uid":"zz","fingerprint":"","sequence":1}'
+NO_NUMBER = b'{"chain_uid":"00","fingerprint":"00","sequence":true}'
 
 
 @pytest.fixture
@@ -245,15 +248,93 @@ def test_records_that_nobody_has_any_more_are_told_of(
     assert [(gap["first"], gap["last"]) for gap in gaps] == [(3, 5)]
 
 
+def test_files_put_aside_are_not_read_again_and_again(
+    file: Path, chain: ChainFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a rename and the next record every look is one for the file that comes next."""
+    for number in range(5):
+        write(chain)
+        file.rename(file.with_name(f"audit.jsonl.{number}"))
+    follower, opened = Follower(file), []
+    assert len(taken(follower)) == 10
+    open_file = os.open
+
+    def noted(path: Path, flags: int) -> int:
+        opened.append(path)
+        return open_file(path, flags)
+
+    monkeypatch.setattr(os, "open", noted)
+    assert [list(follower.batch()) for _ in range(20)] == [[]] * 20
+    monkeypatch.undo()
+    write(chain)
+
+    assert opened == []
+    assert taken(follower) == [10, 11]
+
+
+def test_a_gap_in_a_file_that_was_deleted_is_told_of(file: Path, log: Log) -> None:
+    first, head = link(event("first"), Head.of_a_new_chain())
+    _, head = link(event("lost"), head)
+    third, _ = link(event("third"), head)
+    file.write_bytes(first)
+    follower = Follower(file)
+    assert taken(follower) == [0]
+    with file.open("ab") as out:
+        file.unlink()
+        out.write(third)
+
+    assert taken(follower) == [2]
+    assert faults(log) == ["audit_otlp_gap"]
+
+
+def test_what_is_written_while_the_next_file_is_looked_for_comes_first(
+    file: Path, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    """Before a writer notices that its file has gone, it may write to it once more."""
+    first, head = link(event("first"), Head.of_a_new_chain())
+    late, head = link(event("late"), head)
+    third, _ = link(event("third"), head)
+    file.write_bytes(first)
+    follower = Follower(file)
+    assert taken(follower) == [0]
+    look = Spans.of
+
+    def written_to(known: Spans, paths: Iterable[Path]) -> list[Span]:
+        monkeypatch.undo()
+        out.write(late)
+        out.flush()
+        file.write_bytes(third)
+        return look(known, paths)
+
+    with file.open("ab") as out:
+        file.unlink()
+        monkeypatch.setattr(Spans, "of", written_to)
+        numbers = taken(follower)
+
+    assert numbers == [1, 2]
+    assert faults(log) == []
+
+
+def test_a_file_put_aside_that_holds_two_chains_is_none_of_ours(file: Path) -> None:
+    """Somebody made it by hand: neither its first nor its last record says what stands in it."""
+    one, _ = link(event("one"), Head.of_a_new_chain())
+    other, _ = link(event("other"), Head.of_a_new_chain())
+    file.with_name("audit.jsonl.1").write_bytes(one + other)
+    file.write_bytes(link(event("ours"), Head.of_a_new_chain())[0])
+
+    assert taken(Follower(file)) == [0]
+
+
 def test_lines_of_others_are_passed_over(file: Path, chain: ChainFile, log: Log) -> None:
     write(chain)
     with file.open("ab") as out:
-        out.write(b"not a record\n" + b"x" * (2 * MAX_LINE) + b"\n")
+        out.write(b"not a record\n" + b"x" * (2 * MAX_LINE) + b"\nnor this\n")
     write(chain)
 
     numbers = taken(Follower(file))
     assert numbers == list(range(len(numbers)))
     assert "audit_otlp_gap" not in faults(log)
+    assert faults(log).count("audit_otlp_foreign_line") == 1
     assert b"not a record" not in repr(log).encode()
 
 
@@ -338,7 +419,9 @@ def test_the_second_checkpoint_file_is_no_sibling(file: Path) -> None:
     assert numbers == list(range(len(numbers)))
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"chain_uid":1}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[]", b'{"chain_uid":1}', b"\xff", NO_HEX, NO_NUMBER]
+)
 def test_an_unreadable_position_sends_everything_again(
     file: Path, chain: ChainFile, log: Log, content: bytes
 ) -> None:
@@ -358,7 +441,12 @@ def test_a_position_that_cannot_be_kept_stops_nothing(
     follower = Follower(file, max_records=2)
 
     assert taken(follower) == [0, 1, 2]
-    assert faults(log).count("audit_otlp_position_unwritable") == 2
+    assert faults(log) == ["audit_otlp_position_unreadable", "audit_otlp_position_unwritable"]
+    shutil.rmtree(position_file(file))
+    write(chain)
+    assert taken(follower) == [3]
+    assert faults(log)[2:] == ["audit_otlp_position_kept"]
+    assert taken(Follower(file)) == []
 
 
 def test_a_chain_of_its_own_is_sent_behind_the_one_before(file: Path) -> None:

@@ -16,6 +16,7 @@ from ext_authz.audit.otlp.log_record import export_request
 
 OBSERVED = 1_795_000_001.5
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+FAR = b'{"http_response":{"code":18446744073709551615},"time":253402300799999}'
 DECISION: Mapping[str, Any] = {
     "action_id": 2,
     "actor": {"user": {"uid": "ann", "domain": "https://idp.example"}, "app_uid": "agent-7"},
@@ -190,7 +191,8 @@ def test_each_chain_is_an_instance_of_the_service() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"no json", b"[]", b'"text"', b'{"time":-1}', b'{"time":1e99}', b"\xff\x00", b"{}"]
+    "line",
+    [b"no json", b"[]", b'"text"', b'{"time":-1}', b'{"time":1e99}', b"\xff\x00", b"{}", FAR],
 )
 def test_a_line_that_somebody_spoiled_is_sent_as_it_stands(line: bytes) -> None:
     head = Head("a" * 32, 7, "b" * 64)

@@ -119,6 +119,8 @@ WRONG = [
         "otlp.url",
         "is not a known key",
     ),
+    ("authorization: {", "'a b': {", "otlp.headers.a b", "is not a header that may be set"),
+    ("authorization: {", "Host: {", "otlp.headers.Host", "is not a header that may be set"),
     ("{file: SECRETS/collector}", "s3cr3t", "otlp.headers.authorization", "is not a mapping"),
     (
         "{file: SECRETS/collector}",
