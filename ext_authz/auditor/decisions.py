@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import orjson
 
+from ext_authz.auditor.typed import checked, text
+
 StoredEvent = Mapping[str, Any]
 
 UNKNOWN: Final = "Unknown"  # where OCSF wants a member and nothing is known
@@ -74,13 +76,14 @@ class Decision:
 def decision_of(event: StoredEvent) -> Decision:
     """The decision that `event`, of the kind `decision` or `correction`, holds.
 
-    Raises `KeyError` where one of its required members is missing.
+    Raises `KeyError` where one of its required members is missing, `TypeError` or `AttributeError` where
+    one is of another type.
     """
     actor, api, request = _part(event, "actor"), _part(event, "api"), _part(event, "http_request")
     metadata, unmapped = event["metadata"], event["unmapped"]
     mcp, exchange = _part(unmapped, "mcp"), _part(unmapped, "exchange")
     user = _part(actor, "user")
-    return Decision(
+    decision = Decision(
         time=event["time_dt"],
         time_ms=event["time"],
         decision_id=metadata["correlation_uid"],
@@ -114,8 +117,9 @@ def decision_of(event: StoredEvent) -> Decision:
         traceparent=unmapped["decision"].get("traceparent"),
         version=_part(metadata, "product").get("version"),
         legs=tuple(_leg(leg) for leg in exchange.get("legs", ())),
-        fingerprints=dict(_part(unmapped, "fingerprints")),
+        fingerprints={name: text(each) for name, each in _part(unmapped, "fingerprints").items()},
     )
+    return checked(decision)
 
 
 def read_decisions(path: Path | str) -> list[Decision]:
@@ -165,7 +169,7 @@ def _rpc_id(text: str | None, kind: str | None) -> str | int | None:
 
 
 def _leg(leg: StoredEvent) -> DecisionLeg:
-    return DecisionLeg(
+    read = DecisionLeg(
         leg=leg.get("leg"),
         status=leg.get("status"),
         error=leg.get("error"),
@@ -174,3 +178,4 @@ def _leg(leg: StoredEvent) -> DecisionLeg:
         jti=leg.get("jti"),
         expires_at=leg.get("expires_at"),
     )
+    return checked(read)

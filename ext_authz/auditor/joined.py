@@ -101,18 +101,19 @@ def is_wanted(row: Row, wanted: Wanted) -> bool:
 
 
 def row_of(lines: Sequence[bytes]) -> Row | None:
-    """A decision from its lines, the newest last; None where they cannot be read."""
+    """A decision from its lines, the newest last; None where none of them holds a readable one.
+
+    A line that cannot be read takes nothing away: whoever wrote it must not hide what others say.
+    """
     decision: Decision | None = None
     outcome: CallOutcome | None = None
-    try:
-        for line in lines:
+    for line in lines:
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
             event = orjson.loads(line)
             if event["unmapped"]["event"] == "outcome":
                 outcome = outcome_of(event)
             else:
                 decision = decision_of(event)
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return None
     return None if decision is None else Row(decision=decision, outcome=outcome, lines=(*lines,))
 
 

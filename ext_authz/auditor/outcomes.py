@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ext_authz.auditor.decisions import StoredEvent
+from ext_authz.auditor.typed import checked, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +29,9 @@ class CallOutcome:
 
 
 def outcome_of(event: StoredEvent) -> CallOutcome:
-    """The outcome that `event`, of the kind `outcome`, holds; raises `KeyError`."""
+    """The outcome that `event`, of the kind `outcome`, holds; raises as `decision_of`."""
     said = event["unmapped"]["outcome"]
-    return CallOutcome(
+    outcome = CallOutcome(
         time=event["time_dt"],
         time_ms=event["time"],
         decision_id=event["metadata"].get("correlation_uid"),
@@ -38,8 +39,9 @@ def outcome_of(event: StoredEvent) -> CallOutcome:
         upstream_status=said.get("upstream_status"),
         reached_server=said["reached_server"],
         milliseconds=said.get("milliseconds"),
-        response_flags=tuple(said.get("response_flags") or ()),
+        response_flags=tuple(map(text, said.get("response_flags") or ())),
         response_code_details=said.get("response_code_details"),
         route=said.get("route"),
         upstream_cluster=said.get("upstream_cluster"),
     )
+    return checked(outcome)

@@ -10,6 +10,7 @@ from ext_authz.auditor.files import Data, Source
 from ext_authz.auditor.log_files import opened_log
 from ext_authz.auditor.parsed import parsed
 from ext_authz.auditor.scan import lines_with, span_of, time_of
+from ext_authz.auditor.typed import text, text_or_none
 
 _PERCENTILES: Final = (50, 95, 99)
 _DECISION: Final = b'"event":"decision"'
@@ -156,14 +157,13 @@ class _Sums:
         if not self._asked.includes(event["time"]):
             return
         unmapped = event["unmapped"]
-        verdict = unmapped["decision"]["verdict"]
+        verdict, time = text(unmapped["decision"]["verdict"]), text(event["time_dt"])
         self._verdicts[verdict] += 1
-        time = event["time_dt"]
         self._first = min(self._first or time, time)
         self._last = max(self._last or time, time)
-        if reason := event.get("status_code"):
+        if reason := text_or_none(event.get("status_code")):
             self._reasons[reason] += 1
-        source = unmapped.get("exchange", {}).get("source")
+        source = text_or_none(unmapped.get("exchange", {}).get("source"))
         self._time(source, unmapped["milliseconds"])
         is_allowed = verdict in {"allow", "document"}
         self._use(event, is_allowed=is_allowed)
@@ -178,9 +178,10 @@ class _Sums:
 
     def _use(self, event: Event, *, is_allowed: bool) -> None:
         user = event["actor"].get("user")
-        server = event["api"].get("service", {}).get("name")
+        server = text_or_none(event["api"].get("service", {}).get("name"))
         if user is not None:
-            name = f"{user['uid']} {user['domain']}" if "domain" in user else user["uid"]
+            uid = text(user["uid"])
+            name = f"{uid} {user['domain']}" if "domain" in user else uid
             self._used["users"][name, is_allowed] += 1
         if server is not None:
             self._used["servers"][server, is_allowed] += 1
@@ -199,10 +200,8 @@ class _Sums:
         if identity is None and said["reached_server"]:
             self._undecided += 1
             if len(self._bypasses) < _MOST_EXAMPLES:
-                cluster = said.get("upstream_cluster")
-                self._bypasses.append(
-                    Bypass(time=event["time_dt"], upstream_cluster=cluster, status=status)
-                )
+                time, cluster = text(event["time_dt"]), text_or_none(said.get("upstream_cluster"))
+                self._bypasses.append(Bypass(time=time, upstream_cluster=cluster, status=status))
 
     def result(self) -> Stats:
         return Stats(

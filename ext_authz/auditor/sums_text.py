@@ -9,7 +9,7 @@ from ext_authz.auditor.sums import Stats, Used
 def sums_text(found: Stats, *, top: int) -> Iterable[str]:
     """Lines; of users, servers and tools the `top` most used. What is alarming comes first."""
     yield from _alarms(found)
-    span = f", {found.first} to {found.last}" if found.first else ""
+    span = f", {shown(found.first)} to {shown(found.last or '')}" if found.first else ""
     yield f"{found.decisions} decisions{span}"
     yield from _counts("verdicts", found.verdicts, found.decisions)
     yield from _counts("denied because", found.reasons, found.decisions)
@@ -25,7 +25,8 @@ def _alarms(found: Stats) -> Iterable[str]:
         yield f"WARNING: {found.undecided_calls} calls reached a server WITHOUT ANY DECISION of ours:"
         for each in found.bypasses:
             cluster = shown(each.upstream_cluster or "unknown")
-            yield f"  {each.time} cluster {cluster} status {each.status}"
+            status = shown(str(each.status))
+            yield f"  {shown(each.time)} cluster {cluster} status {status}"
     if found.outcomes_missing:
         yield f"WARNING: of {found.outcomes_missing} allowed calls no outcome is known."
     if found.lost_records:
