@@ -8,14 +8,20 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Final, cast
 from urllib.parse import unquote
 
 import orjson
 from google.protobuf.message import DecodeError
 
 from ext_authz._protos.external_auth_pb2 import CheckRequest, CheckResponse
-from ext_authz.audit.record import AuditRecord
+from ext_authz.access_log.outcomes import Outcomes
+from ext_authz.audit.canonical import Event, canonical
+from ext_authz.audit.decision_log import DecisionLog
+from ext_authz.audit.fingerprint import Fingerprints
+from ext_authz.audit.log import AuditLog
+from ext_authz.audit.record import Recorder
+from ext_authz.auditor.decisions import Decision, decision_of
 from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessToken, AccessTokens
@@ -23,17 +29,16 @@ from ext_authz.identity.compact_jws import NotCompactJws, take_apart
 from ext_authz.identity.verify import Users, VerifiedUser, _taken_apart
 from ext_authz.request.catalogue import Catalogue
 from ext_authz.secret import Secret
-from ext_authz.settings.settings import Match, McpServer
+from ext_authz.settings.settings import Match, McpServer, SubjectForm
 from ext_authz.verdict.resource_metadata import ResourceMetadata
 from tests.unit.trails import ACCESS_TOKEN, ALICE, AUTH, CRM, HER_TOKEN, IDP
-
-if TYPE_CHECKING:
-    from ext_authz.audit.log import AuditLog
 
 MATCHED: Final = replace(
     CRM, name="wiki", match=Match(host="mcp.corp.example", path_prefix="/wiki")
 )
 WORD: Final = re.compile(r"[A-Za-z0-9_.-]+")
+CLOCK: Final = Clock(wall=lambda: 1_795_000_000.0, monotonic=lambda: 0.0)
+RECORDER: Final = Recorder(Fingerprints("a-key-of-fingerprints-" * 2), SubjectForm.PLAIN)
 
 
 class TrustingUsers:
@@ -57,8 +62,12 @@ class Lines:
     def __init__(self) -> None:
         self.written: list[bytes] = []
 
-    def append(self, record: AuditRecord) -> None:
-        self.written.append(orjson.dumps(record))
+    def enter(self, event: Event) -> "Lines":
+        self.written.append(canonical(event))
+        return self
+
+    async def durable(self, *, seconds: float) -> None:
+        """So they are at once."""
 
 
 def one_input(data: bytes) -> None:
@@ -67,37 +76,39 @@ def one_input(data: bytes) -> None:
     except DecodeError:
         return
     audit = Lines()
-    response = asyncio.run(_check(audit)(request))
+    response = asyncio.run(_check(cast("AuditLog", audit))(request))
     [line] = audit.written
-    _assert_agree(response, json.loads(line.decode()))
+    assert line.decode().isprintable()
+    _assert_agree(response, decision_of(orjson.loads(line)))
     headers = list(_headers(request))
     for token in _user_tokens(headers):
         _assert_absent(token, response, line)
         _assert_not_forwarded(token, request, response)
 
 
-def _check(audit: Lines) -> Check:
+def _check(audit: AuditLog) -> Check:
     return Check(
         catalogue=Catalogue({"crm": CRM, "wiki": MATCHED}, {AUTH.issuer: AUTH}),
         users=cast("Users", TrustingUsers()),
         access_tokens=cast("AccessTokens", ReadyTokens()),
         metadata=ResourceMetadata([IDP]),
-        audit=cast("AuditLog", audit),
-        clock=Clock(wall=lambda: 1_795_000_000.0, monotonic=lambda: 0.0),
+        decisions=DecisionLog(RECORDER, audit, CLOCK),
+        outcomes=Outcomes(audit, CLOCK),
+        clock=CLOCK,
         seconds=5,
     )
 
 
-def _assert_agree(response: CheckResponse, record: dict[str, Any]) -> None:
+def _assert_agree(response: CheckResponse, record: Decision) -> None:
     """Response, metadata and record say the same; and it is never that we broke down."""
     metadata = dict(response.dynamic_metadata.items())
-    assert metadata["verdict"] == record["verdict"]
-    assert metadata.get("reason") == record["reason"] != "internal", record["detail"]
-    assert response.HasField("ok_response") is (record["verdict"] == "allow")
+    assert metadata["verdict"] == record.verdict
+    assert metadata.get("reason") == record.reason != "internal", record.detail
+    assert response.HasField("ok_response") is (record.verdict == "allow")
     if response.HasField("ok_response"):
         _assert_allows(response)
     else:
-        _assert_ends_here(response, record["verdict"])
+        _assert_ends_here(response, record.verdict)
 
 
 def _assert_allows(response: CheckResponse) -> None:

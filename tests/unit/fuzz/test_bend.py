@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ext_authz._protos.external_auth_pb2 import CheckRequest
 from fuzz.bend import bent
-from fuzz.seeds import SEEDS
+from fuzz.seeds.check_request import SEEDS
 
 
 @given(name=st.sampled_from(sorted(SEEDS)), seed=st.integers(0, 2**32), text=st.binary(max_size=20))

@@ -1,7 +1,5 @@
-"""`python -m fuzz.seeds`: writes the seeds that are protobuf, and so no text to edit by hand."""
+"""CheckRequests to begin with."""
 
-import sys
-from pathlib import Path
 from typing import Final
 
 from ext_authz._protos.attribute_context_pb2 import AttributeContext
@@ -9,7 +7,6 @@ from ext_authz._protos.external_auth_pb2 import CheckRequest
 from tests.unit.check_requests import Encoding, check_request, header_map
 from tests.unit.trails import USER_TOKEN
 
-FOLDER: Final = Path(__file__).parent / "corpora" / "check_request"
 BEARER: Final = f"Bearer {USER_TOKEN}"
 PERCENT: Final = USER_TOKEN.replace("e", "%65")
 CALL: Final = '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"create_ticket"}}'
@@ -96,14 +93,3 @@ SEEDS: Final = {
         )
     ),
 }
-
-
-def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, request in SEEDS.items():
-        (FOLDER / name).write_bytes(request.SerializeToString(deterministic=True))
-    sys.stdout.write(f"{len(SEEDS)} seeds in {FOLDER}\n")
-
-
-if __name__ == "__main__":
-    main()
