@@ -7,6 +7,7 @@ has it show what it has in memory, fail where it cannot, and crash.
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import time as real_time
 import uuid
@@ -165,6 +166,7 @@ class Eavesdropper:
                 await doubles.enter_async_context(authorization_server)
             await self._to_a_service(folder / "a")
             await self._to_one_with_a_full_disk(folder / "b")
+            await self._to_one_with_a_hanging_disk(folder / "c")
         self._know_the_secrets()
         return self.heard
 
@@ -196,6 +198,21 @@ class Eavesdropper:
         async with service.running() as self._stub:
             await self._tell(Reason.AUDIT_UNAVAILABLE, self._request("of a full disk"))
             assert await service.ends(signal.SIGTERM) == 0
+        self._take_down(service)
+
+    async def _to_one_with_a_hanging_disk(self, folder: Path) -> None:
+        """A pipe that nobody empties takes nothing, and says nothing either."""
+        pipe = folder.with_name("full-pipe")
+        os.mkfifo(pipe)
+        descriptor = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(descriptor, b"\n" * 4096)
+        service = self._service(folder, pipe)
+        async with service.running() as self._stub:
+            await self._tell(Reason.AUDIT_SLOW, self._request("of a hanging disk"))
+            assert await service.ends(signal.SIGTERM) == 0
+        os.close(descriptor)
         self._take_down(service)
 
     # ---- outcomes

@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 
 from ext_authz._protos.external_auth_pb2 import CheckRequest
+from ext_authz.server import leave_alone_what_stays
 from ext_authz.settings.secret_source import SecretSource
 from ext_authz.settings.settings import AuthMethod, OAuthClient
 from tests.doubles.registrations import CREDENTIALS
@@ -89,6 +90,7 @@ async def main() -> None:
         standing.change(identity_providers=MappingProxyType({provider.issuer: provider}))
         async with standing.serving():
             await standing.call()
+            leave_alone_what_stays()  # as the program does once it serves
             for name, load in LOADS.items():
                 requests = load(standing)
                 await asyncio.sleep(0)  # making them is no part of the load

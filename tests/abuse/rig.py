@@ -14,12 +14,16 @@ from typing import Any, Final
 import httpx2
 
 from ext_authz._protos.external_auth_pb2 import CheckRequest, CheckResponse
+from ext_authz.access_log.outcomes import Outcomes
 from ext_authz.audit.log import AuditLog
 from ext_authz.outbound import Outbound
 from ext_authz.server import Issuers, build_check
 from ext_authz.settings.settings import McpServer, Settings, Timeouts
+from tests.doubles.audit_records import records_in
+from tests.doubles.audit_settings import quiet
 from tests.doubles.authorization_server import AuthorizationServer
 from tests.doubles.identity_provider import IdentityProvider
+from tests.doubles.inline_worker import InlineWorker
 from tests.doubles.loopback import Endpoint, Received
 from tests.doubles.movable_time import MovableTime
 from tests.unit.check_requests import check_request
@@ -109,10 +113,11 @@ class Rig:
         self.outbound = Outbound(seconds=NEVER, context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         self.outbound._client._transport = self.roads
         self.audit_file = directory / "audit.jsonl"
-        self.audit = AuditLog(str(self.audit_file))
         settings = self._settings(seconds)
+        self.audit = AuditLog(settings.audit, self.time.clock, worker=InlineWorker())
+        self.outcomes = Outcomes(self.audit, self.time.clock)
         self.issuers = Issuers(settings, self.outbound, self.time.clock)
-        self.check = build_check(settings, self.issuers, self.audit, self.time.clock)
+        self.check = build_check(settings, self.issuers, self.audit, self.outcomes, self.time.clock)
         self.answer: Answers = self.check
 
     def request(self, token: str | None = None, **claims: Any) -> CheckRequest:
@@ -126,15 +131,20 @@ class Rig:
         extensions = {"mcp.server": "crm"}
         return check_request(headers=headers, body=json.dumps(message), extensions=extensions)
 
+    async def settled(self) -> None:
+        """Returns once all that was entered into the audit is written, or cannot be."""
+        while (writing := self.audit._flushing) is not None:
+            await writing
+
     def close(self) -> None:
-        self.audit.close()
+        self.audit._file.close()
 
     async def ask(self) -> CheckResponse:
         return await self.answer(self.request())
 
     def records(self) -> list[dict[str, Any]]:
         """The audit, line by line."""
-        return [json.loads(line) for line in self.audit_file.read_bytes().splitlines()]
+        return records_in(self.audit_file)
 
     def _settings(self, seconds: float) -> Settings:
         provider = self.idp.registration()
@@ -151,6 +161,6 @@ class Rig:
             identity_providers=MappingProxyType({IDP: provider}),
             authorization_servers=MappingProxyType({AUTH: registration}),
             servers=MappingProxyType({"crm": crm}),
-            audit_file=str(self.audit_file),
+            audit=quiet(self.audit_file),
             timeouts=Timeouts(check=seconds, exchange=NEVER, call=NEVER),
         )

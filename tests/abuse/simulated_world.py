@@ -24,6 +24,7 @@ from ext_authz.settings.settings import AuthorizationServer as AuthorizationServ
 from ext_authz.settings.settings import IdentityProvider as IdentityProviderSettings
 from ext_authz.settings.settings import McpServer, Settings, SubjectToken, Timeouts
 from tests.abuse.virtual_time import Clocks
+from tests.doubles.audit_settings import quiet
 from tests.doubles.loopback import Dial, Endpoint, Received, Refusal
 from tests.doubles.registrations import HUB, HUB_AT_SERVER
 from tests.doubles.signing_keys import SigningKey, signing_key
@@ -285,7 +286,7 @@ class World(Outbound):
             ),
             authorization_servers=MappingProxyType({x.issuer: x, y.issuer: y}),
             servers=MappingProxyType(servers),
-            audit_file=audit_file,
+            audit=quiet(audit_file),
             timeouts=Timeouts(check=CHECK_SECONDS, exchange=EXCHANGE_SECONDS, call=CALL_SECONDS),
         )
 

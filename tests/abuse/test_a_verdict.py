@@ -15,8 +15,7 @@ from grpc_health.v1 import health_pb2
 
 import ext_authz
 from ext_authz._protos.external_auth_pb2 import CheckResponse, DeniedHttpResponse
-from ext_authz.audit.log import AuditLog
-from ext_authz.audit.record import AuditRecord
+from ext_authz.audit.chain_file import ChainFile
 from ext_authz.demo.front import Front
 from ext_authz.server import running
 from ext_authz.settings.load import load_settings
@@ -46,7 +45,7 @@ STAGES = {
     "user": "ext_authz.identity.verify.Users.verify",
     "access token": "ext_authz.exchange.access_tokens.AccessTokens.token_for",
     "allow": "ext_authz.check.Allow",
-    "record": "ext_authz.check.audit_record",
+    "record": "ext_authz.audit.decision_log.decision_event",
 }
 FAULTS: Sequence[type[BaseException]] = (
     RuntimeError,
@@ -287,29 +286,30 @@ async def test_a5_envoys_own_deadline_leaves_a_record(gateway: Gateway, seen: Se
     seen("abandoned")
 
 
+def verdicts(gateway: Gateway) -> list[object]:
+    return [record["verdict"] for record in gateway.records()]
+
+
 async def test_a5_a_deadline_while_the_record_is_written_lets_nothing_pass(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch, seen: Seen
 ) -> None:
-    """Nobody gets the allow. Its record says `allow` all the same, and not `abandoned`.
+    """Nobody gets the allow, and a correction behind its record says so."""
+    write = ChainFile.write
 
-    It was written as one step with the verdict, and an audit that says more than happened is the
-    side to err on.
-    """
-    append = AuditLog.append
-
-    def append_slowly(log: AuditLog, record: AuditRecord) -> None:
+    def write_slowly(chain: ChainFile, events: Sequence[bytes]) -> bytes:
         time.sleep(0.5)
-        append(log, record)
+        return write(chain, events)
 
-    monkeypatch.setattr(AuditLog, "append", append_slowly)
+    monkeypatch.setattr(ChainFile, "write", write_slowly)
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await gateway._stub.Check(gateway.request(), timeout=0.4)
 
-    (record,) = await records(gateway, 1)
+    async with asyncio.timeout(5):
+        while verdicts(gateway) != ["abandoned"]:  # noqa: ASYNC110 - a file has no event to await
+            await asyncio.sleep(0.01)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert record["verdict"] == "allow"
-    seen("no answer; recorded")
+    seen("no answer; recorded as abandoned")
 
 
 # ---- A6: overload

@@ -177,7 +177,7 @@ async def _outcome(gateway: Gateway, **request: object) -> Mapping[str, object]:
     answer = await gateway.call(**request)
     (record,) = (r for r in gateway.records() if r["decision_id"] == answer.decision_id)
     removed = tuple(answer.response.ok_response.headers_to_remove)
-    changing = {"decision_id", "milliseconds", "token_source", "id_jag_jti"}
+    changing = {"decision_id", "milliseconds", "token_source", "id_jag_jti", "legs"}
     kept = {name: value for name, value in record.items() if name not in changing}
     return {**kept, "removed": removed, "allowed": answer.is_allow}
 

@@ -4,7 +4,6 @@ Threat H3. One run of two real services, which log all they can, gives everythin
 """
 
 import asyncio
-import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,10 +16,13 @@ import yaml
 from ext_authz.reasons import Reason
 from tests.abuse.eavesdropping import CLIENT_SECRET, PRIVATE_KEY, SECRETS, Eavesdropper, Heard
 from tests.abuse.service_process import DEVELOPMENT, environment
+from tests.doubles.audit_records import records_in
 
 NOTHING: Final = set[str]()
 ALLOWS: Final = ("allow", "allow from the cache", "document")
-OUTCOMES: Final = [*(reason for reason in Reason if reason is not Reason.ABANDONED), *ALLOWS]
+# Eight thousand callers would have to give up first; its words are those of the other two.
+NOT_HEARD: Final = {Reason.AUDIT_OVERLOADED}
+OUTCOMES: Final = [*sorted(set(Reason) - {Reason.ABANDONED} - NOT_HEARD), *ALLOWS]
 PRINTED: Final = (  # what holds a secret, or holds what holds one
     "AccessToken",
     "AccessTokens",
@@ -44,7 +46,7 @@ def heard() -> Iterator[Heard]:
 
 
 def records(heard: Heard) -> list[dict[str, object]]:
-    return [json.loads(line) for line in heard.audit.splitlines()]
+    return records_in(heard.audit)
 
 
 # ---- that there was something to hear
@@ -52,8 +54,9 @@ def records(heard: Heard) -> list[dict[str, object]]:
 
 def test_h3_every_reason_was_given(heard: Heard) -> None:
     audited = {record["reason"] for record in records(heard)}
-    assert audited == {*Reason, None} - {Reason.AUDIT_UNAVAILABLE}
-    assert Reason.AUDIT_UNAVAILABLE in heard.answers
+    unrecorded = {Reason.AUDIT_UNAVAILABLE, Reason.AUDIT_SLOW}
+    assert audited == {*Reason, None} - unrecorded - NOT_HEARD
+    assert unrecorded < heard.answers.keys()
 
 
 def test_h3_every_verdict_was_given(heard: Heard) -> None:

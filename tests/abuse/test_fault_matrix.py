@@ -17,7 +17,9 @@ import pytest
 from ext_authz import check
 from ext_authz._protos.external_auth_pb2 import CheckRequest, CheckResponse
 from ext_authz._protos.external_auth_pb2_grpc import AuthorizationStub
-from ext_authz.audit.log import AuditUnavailable
+from ext_authz.access_log.streams import AccessLogStreams
+from ext_authz.audit import decision_log
+from ext_authz.audit.log import AuditUnavailable, Entry
 from ext_authz.grpc_server import grpc_server
 from ext_authz.log import configure_logs
 from ext_authz.reasons import Reason
@@ -198,12 +200,16 @@ async def test_a1_an_allow_that_cannot_be_written_is_a_denial(
 
 
 @pytest.mark.parametrize("error", [*RAISED, "AuditUnavailable"])
-@pytest.mark.parametrize("half", ["making", "appending"])
+@pytest.mark.parametrize("half", ["making", "entering", "waiting"])
 async def test_i1_an_allow_that_cannot_be_recorded_is_a_denial(
     half: str, error: str, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = RAISED[error]() if error in RAISED else AuditUnavailable("No space left on device")
-    part, method = (check, "audit_record") if half == "making" else (rig.audit, "append")
+    part, method = {
+        "making": (decision_log, "decision_event"),
+        "entering": (rig.audit, "enter"),
+        "waiting": (Entry, "durable"),
+    }[half]
     spoiled = Spoiled(getattr(part, method), fault, 0)
     monkeypatch.setattr(part, method, spoiled.method())
 
@@ -213,7 +219,8 @@ async def test_i1_an_allow_that_cannot_be_recorded_is_a_denial(
     assert envoys_view.reason(response) is expected
     assert not envoys_view.allows(response)
     assert CANARY not in str(response)
-    assert rig.records() == []
+    await rig.settled()
+    assert [record["verdict"] for record in rig.records()] in ([], ["deny"])
 
 
 class BrokenFile(StringIO):
@@ -248,7 +255,7 @@ async def test_a1_logs_that_cannot_be_written_change_no_verdict(
 @asynccontextmanager
 async def over_grpc(rig: Rig) -> AsyncIterator[None]:
     """From here on the rig asks as Envoy does."""
-    server, _ = grpc_server(rig.check)
+    server, _ = grpc_server(rig.check, AccessLogStreams(rig.outcomes))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -330,10 +337,12 @@ async def test_every_await_is_crossed_by_a_fault(
 
     everywhere = await_points(
         "check.py",
+        "audit/decision_log.py",
         "identity",
         "exchange",
         "single_flight.py",
         "outbound.py",
-        except_in=frozenset({"close", "__aexit__"}),  # when the service ends: no Check is under way
+        # when the service ends, and to a collector: no Check waits for either
+        except_in=frozenset({"close", "__aexit__", "post"}),
     )
     assert everywhere - crossed == set()

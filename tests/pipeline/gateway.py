@@ -1,9 +1,9 @@
 """The service as Envoy sees it, with the doubles behind it."""
 
 import io
-import itertools
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, redirect_stderr
@@ -23,6 +23,8 @@ from ext_authz.clock import Clock
 from ext_authz.log import configure_logs
 from ext_authz.server import running
 from ext_authz.settings.settings import Match, McpServer, Settings, Timeouts
+from tests.doubles.audit_records import records_in
+from tests.doubles.audit_settings import audit_settings
 from tests.doubles.authorization_server import AuthorizationServer
 from tests.doubles.identity_provider import IdentityProvider
 from tests.doubles.loopback import PROVIDERS_WORDS
@@ -103,7 +105,7 @@ class Gateway:
                 {authorization_server.issuer: authorization_server.registration()}
             ),
             servers=MappingProxyType({"crm": self._server("crm"), "wiki": self._server("wiki")}),
-            audit_file=str(self.audit_file),
+            audit=audit_settings(self.audit_file),
             timeouts=Timeouts(check=20, exchange=15, call=10),
         )
 
@@ -161,7 +163,7 @@ class Gateway:
 
     def records(self) -> list[dict[str, Any]]:
         """The audit, line by line."""
-        return [json.loads(line) for line in self.audit_file.read_bytes().splitlines()]
+        return records_in(self.audit_file)
 
     def secrets(self) -> list[str]:
         """Whatever may stand nowhere but on the wire to its one receiver."""
@@ -220,12 +222,11 @@ def overheard() -> Iterator[io.StringIO]:
         structlog.reset_defaults()
 
 
-def breaking_clock(time: MovableTime, *, after: int) -> Clock:
-    """The wall clock breaks once it was read `after` times, with words that nobody should hear."""
-    readings = itertools.count()
+def breaking_clock(time: MovableTime, *, where: str) -> Clock:
+    """The wall clock breaks for the module `where`, with words that nobody should hear."""
 
     def wall() -> float:
-        if next(readings) >= after:
+        if sys._getframe(1).f_globals["__name__"] == where:
             raise RuntimeError(PROVIDERS_WORDS)
         return time.wall
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ext_authz import __version__
+from ext_authz.audit.canonical import shown
 from tests.pipeline.gateway import TOOL_CALL, Gateway, overheard
 from tests.unit.check_requests import CLIENT, Encoding
 
@@ -98,8 +99,16 @@ async def test_the_audit_has_one_whole_record(gateway: Gateway) -> None:
     (record,) = gateway.records()
     assert record.pop("milliseconds") >= 0
     assert len(record.pop("id_jag_jti")) == 36
+    legs = record.pop("legs")
+    assert [(leg["leg"], leg["status"], leg["error"]) for leg in legs] == [
+        (1, 200, None),
+        (2, 200, None),
+    ]
     assert record == {
         "time": "2026-11-18T11:06:40.000+00:00",
+        "time_ms": gateway.time.now * 1000,
+        "is_correction": False,
+        "fingerprints": {},
         "decision_id": answer.decision_id,
         "verdict": "allow",
         "reason": None,
@@ -250,7 +259,10 @@ async def test_whatever_unicode_a_message_holds_survives_to_the_audit(gateway: G
 
     (record,) = gateway.records()
     assert answer.is_allow
-    assert (record["rpc_id"], record["mcp_target"]) == (UNICODE["id"], UNICODE["name"])
+    assert (record["rpc_id"], record["mcp_target"]) == (
+        shown(UNICODE["id"]),
+        shown(UNICODE["name"]),
+    )
 
 
 async def test_a_message_of_a_megabyte_passes(gateway: Gateway) -> None:

@@ -17,6 +17,7 @@ from ext_authz.clock import Clock
 from ext_authz.reasons import Reason
 from ext_authz.settings.settings import Timeouts
 from ext_authz.verdict.answers import ANSWERS
+from tests.doubles.audit_settings import audit_settings
 from tests.doubles.loopback import PROVIDERS_WORDS, Dial
 from tests.doubles.registrations import CREDENTIALS
 from tests.pipeline.gateway import Answer, Gateway, breaking_clock, overheard
@@ -69,8 +70,13 @@ ELSEWHERE: dict[Reason, Callable[[Gateway], None]] = {
     Reason.SIGN_IN_LOOP: lambda g: turn(g.idp.token, Dial(error="invalid_grant")),
     Reason.INTERNAL: lambda g: None,
 }
-# Provoked in tests of their own: the one has no record, the other no answer.
-NOT_HERE = {Reason.AUDIT_UNAVAILABLE, Reason.ABANDONED}
+# Provoked in tests of their own: the first three have no record of their own, the last no answer.
+NOT_HERE = {
+    Reason.AUDIT_UNAVAILABLE,
+    Reason.AUDIT_OVERLOADED,
+    Reason.AUDIT_SLOW,
+    Reason.ABANDONED,
+}
 PROVOKED = [*REQUESTS, *TOKENS, *LEG_1, *LEG_2, *ELSEWHERE]
 
 
@@ -90,7 +96,7 @@ def prepare(gateway: Gateway, reason: Reason) -> None:
 def clock(gateway: Gateway, reason: Reason) -> Clock:
     """Of what breaks inside us nothing but a part can be made to break: here the clock."""
     if reason is Reason.INTERNAL:
-        return breaking_clock(gateway.time, after=1)
+        return breaking_clock(gateway.time, where="ext_authz.identity.verify")
     return gateway.time.clock
 
 
@@ -330,7 +336,7 @@ def test_no_secret_and_no_providers_word_comes_out_anywhere(denial: Denial) -> N
 
 async def test_what_is_not_written_down_is_not_allowed(prepared: Gateway) -> None:
     """ENOSPC for every record."""
-    prepared.change(audit_file="/dev/full")
+    prepared.change(audit=audit_settings("/dev/full"))
 
     with overheard() as logs:
         async with prepared.serving():
@@ -339,12 +345,12 @@ async def test_what_is_not_written_down_is_not_allowed(prepared: Gateway) -> Non
     assert answer.status == 503
     assert answer.reason == Reason.AUDIT_UNAVAILABLE
     assert not answer.response.HasField("ok_response")
-    assert '"fault": "No space left on device"' in logs.getvalue()
+    assert '"fault": "/dev/full: No space left on device"' in logs.getvalue()
     assert answer.decision_id in logs.getvalue()
 
 
 async def test_what_is_denied_and_not_written_down_says_so_too(prepared: Gateway) -> None:
-    prepared.change(audit_file="/dev/full")
+    prepared.change(audit=audit_settings("/dev/full"))
 
     async with prepared.serving():
         answer = await prepared.call(token=None)
@@ -356,7 +362,7 @@ async def test_where_even_the_denial_fails_envoy_gets_an_error_without_a_word(
     prepared: Gateway,
 ) -> None:
     """Grpc would send the exception's text; Envoy denies with `status_on_error`."""
-    clock = breaking_clock(prepared.time, after=0)
+    clock = breaking_clock(prepared.time, where="ext_authz.verdict.trail")
 
     with overheard() as logs:
         async with prepared.serving(clock):

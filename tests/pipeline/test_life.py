@@ -17,6 +17,7 @@ from ext_authz.grpc_server import CannotServe
 from ext_authz.reasons import Reason
 from ext_authz.server import running
 from ext_authz.settings.settings import Timeouts
+from tests.doubles.audit_settings import audit_settings
 from tests.doubles.loopback import Dial
 from tests.pipeline.gateway import Answer, Gateway, overheard
 
@@ -91,7 +92,7 @@ async def test_envoys_deadline_is_a_caller_who_gives_up(gateway: Gateway) -> Non
 async def test_a_caller_who_gives_up_where_nothing_can_be_written_harms_nobody(
     prepared: Gateway,
 ) -> None:
-    prepared.change(audit_file="/dev/full")
+    prepared.change(audit=audit_settings("/dev/full"))
     prepared.idp.token.next = [Dial(gate=asyncio.Event())]
     with overheard() as logs:
         async with prepared.serving():
@@ -270,6 +271,7 @@ async def test_two_services_never_share_a_port(prepared: Gateway) -> None:
 
 
 async def test_a_socket_in_use_is_not_taken_over(gateway: Gateway) -> None:
+    gateway.change(audit=audit_settings(f"{gateway.audit_file}.other"))
     with pytest.raises(CannotServe, match="another process serves there"):
         await gateway.serving().__aenter__()
 
@@ -299,10 +301,13 @@ async def test_a_file_where_the_socket_should_be_is_not_overwritten(prepared: Ga
             r"^Cannot listen on unix:/nowhere/check.sock: the directory /nowhere does not exist\.$",
         ),
         (
-            {"audit_file": "/nowhere/audit.jsonl"},
+            {"audit": audit_settings("/nowhere/audit.jsonl")},
             r"^The audit log cannot be used: cannot open /nowhere/audit.jsonl: No such file",
         ),
-        ({"audit_file": "/"}, r"^The audit log cannot be used: cannot open /: Is a directory\.$"),
+        (
+            {"audit": audit_settings("/")},
+            r"^The audit log cannot be used: cannot open /: Is a directory\.$",
+        ),
     ],
     ids=str,
 )

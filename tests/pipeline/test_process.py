@@ -184,6 +184,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[
         }
         files = {}
         for name, members in wrong.items():
+            if members["audit"] == {"file": "/tmp/audit.jsonl"}:
+                members["audit"] = {"file": f"{directory}/{name}.jsonl"}  # none is in another's way
             files[name] = directory / f"{name}.yaml"
             files[name].write_text(yaml.safe_dump(members, sort_keys=False))
         files["nothing"] = directory / "nothing.yaml"

@@ -25,7 +25,9 @@ async def test_file_stdout_and_collector_have_the_same_lines(
     assert (allowed.is_allow, denied.is_allow) == (True, False)
     assert [record["verdict"] for record in prepared.records()] == ["allow", "deny"]
     out = capfdbinary.readouterr().out.splitlines(keepends=True)
-    printed = [line for line in out if line.startswith(b"{")]  # the logs of this process go there too
+    printed = [
+        line for line in out if line.startswith(b"{")
+    ]  # the logs of this process go there too
     assert b"".join(printed) == lines == b"".join(copied)
 
 

@@ -30,6 +30,7 @@ def log_everything() -> None:
 
 def of_ours() -> Iterator[object]:
     """Everything alive that the package made, and every exception; but not Envoy's own messages."""
+    gc.unfreeze()  # what was made at the start is hidden otherwise
     for each in gc.get_objects():
         module = str(type(each).__module__)
         is_ours = module.startswith("ext_authz.") and not module.startswith("ext_authz._protos")
