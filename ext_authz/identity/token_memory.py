@@ -2,16 +2,17 @@
 
 Kept by SHA-256 of the whole token, so that nothing but the very bytes that were verified is recognised.
 What can change since is checked again on every request: the times, and that the issuer still publishes
-the key. The least recently used go first.
+the key. Of the claims nothing else is kept, since nobody asks for it. The least recently used go first.
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import jwt
 
-from ext_authz.identity.claims import VerifiedClaims, check_times
+from ext_authz.identity.claims import check_times
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.reasons import Denied
 
@@ -20,10 +21,10 @@ MAX_TOKENS: Final = 20_000  # a token has a kilobyte or two
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What a token proved, and the key that it was verified with."""
+    """What a token proved, for which `times`, and the key that it was verified with."""
 
     user: VerifiedUser
-    claims: VerifiedClaims
+    times: Mapping[str, object]
     key: jwt.PyJWK
     key_id: str | None
 
@@ -44,7 +45,7 @@ class TokenMemory:
         if verified is None:
             return None
         try:
-            check_times(verified.claims, now)
+            check_times(verified.times, now)
         except Denied:
             del self._tokens[digest]
             raise

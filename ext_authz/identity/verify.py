@@ -12,6 +12,7 @@ from ext_authz.identity.claims import (
     check_shapes,
     check_times,
     refuse_other_kinds,
+    times_of,
 )
 from ext_authz.identity.compact_jws import NotCompactJws, UnverifiedJws, take_apart
 from ext_authz.identity.issuer_keys import IssuerKeys, KeysUnavailable
@@ -79,7 +80,7 @@ class Users:
         check_times(claims, self._clock.wall())
         check_audience(claims, provider)
         user = _user(claims, provider, unverified_token)
-        return Verified(user=user, claims=claims, key=key, key_id=jws.key_id)
+        return Verified(user=user, times=times_of(claims), key=key, key_id=jws.key_id)
 
     def _provider_of(self, jws: UnverifiedJws) -> IdentityProvider:
         """By exact `iss`: a token names its issuer, the settings say whether we know it."""

@@ -101,6 +101,13 @@ async def _ask_for_metadata(rig: Rig) -> CheckResponse:
     return await rig.answer(request)
 
 
+async def _ask_with_a_known_token(rig: Rig) -> CheckResponse:
+    """With a token that was verified before."""
+    request = rig.request(rig.idp.sign_in())
+    await rig.answer(request)
+    return await rig.answer(request)
+
+
 async def _ask_after_an_older_token(rig: Rig) -> CheckResponse:
     """Joins a run that was begun with another token of the same session, which is then refused."""
     gate = asyncio.Event()
@@ -136,6 +143,14 @@ SEAMS: Final = (
     Seam(name="access token", part=_tokens, method="token_for"),
     # who the user is
     Seam(name="key", part=_keys, method="find"),
+    Seam(
+        name="key of a known token",
+        part=_keys,
+        method="find",
+        call=1,
+        ask=_ask_with_a_known_token,
+        takes=ANYTHING,  # another key than it was verified with: it is verified anew
+    ),
     Seam(name="key flight", part=lambda r: _keys(r)._flight, method="run"),
     Seam(name="idp metadata", part=lambda r: _keys(r)._metadata, method="get"),
     Seam(name="idp metadata flight", part=lambda r: _keys(r)._metadata._flight, method="run"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import jwt
 import pytest
 
-from ext_authz.identity.claims import LEEWAY_SECONDS, VerifiedClaims
+from ext_authz.identity.claims import LEEWAY_SECONDS
 from ext_authz.identity.issuer_keys import COOLDOWN_SECONDS, FRESH_SECONDS, STALE_SECONDS
 from ext_authz.identity.token_memory import TokenMemory, Verified
 from ext_authz.identity.verified_user import VerifiedUser
@@ -184,6 +184,6 @@ def known(idp: IdentityProvider) -> Callable[[], Verified]:
         expires_at=100,
         token=Secret("token"),
     )
-    claims = VerifiedClaims({"iat": 1, "exp": 100})
+    times = {"iat": 1, "exp": 100}
     key = jwt.PyJWK(idp.key.jwk())
-    return lambda: replace(Verified(user=user, claims=claims, key=key, key_id=None))
+    return lambda: replace(Verified(user=user, times=times, key=key, key_id=None))
