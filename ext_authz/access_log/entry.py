@@ -5,6 +5,7 @@ read, save the request's id.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -26,6 +27,7 @@ from ext_authz.audit.outcome import Outcome
 from ext_authz.secret import without_tokens
 
 MAX_TEXT: Final = 256
+MAX_ENTRIES: Final = 16_384  # of one message: Envoy's have 256 bytes at least, and gRPC takes 4 MiB
 _FILTER: Final = "envoy.filters.http.ext_authz"
 _DECISION_ID: Final = re.compile(r"[0-9a-f]{32}")
 _ALLOW: Final = "allow"
@@ -59,16 +61,19 @@ class Entry:
         return self.outcome.reached_server and not self.is_allowed
 
 
-def read_entries(message: bytes) -> list[Entry]:
+def read_entries(message: bytes) -> Iterator[Entry]:
     """The calls that one message tells of; others' entries, TCP's among them, are passed over.
 
-    Raises `Unreadable` where it is no `StreamAccessLogsMessage`.
+    Each is read when it is asked for: what a message can hold would fill the memory, and take seconds.
+    Raises `Unreadable` where it is no `StreamAccessLogsMessage`, or none that Envoy could have written.
     """
     try:
-        read = StreamAccessLogsMessage.FromString(message)
+        entries = StreamAccessLogsMessage.FromString(message).http_logs.log_entry
     except DecodeError:
         raise Unreadable from None
-    return [_entry(entry, stage) for entry in read.http_logs.log_entry if (stage := _stage(entry))]
+    if len(entries) > MAX_ENTRIES:
+        raise Unreadable
+    return (_entry(entry, stage) for entry in entries if (stage := _stage(entry)))
 
 
 def _stage(entry: HTTPAccessLogEntry) -> Stage | None:

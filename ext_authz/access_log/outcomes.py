@@ -38,8 +38,11 @@ class Audit(Protocol):
     async def room(self) -> None:
         """Returns when what can wait would not take a Check's place."""
 
-    async def append(self, event: Event, *, seconds: float) -> None:
-        """Returns once `event` is as durable as the settings ask; raises `AuditUnavailable`."""
+    async def append(self, event: Event, *, seconds: float, is_kept: bool) -> None:
+        """Returns once `event` is as durable as the settings ask; raises `AuditUnavailable`.
+
+        What `is_kept` is not counted as lost then.
+        """
 
 
 class Outcomes:
@@ -61,10 +64,6 @@ class Outcomes:
     def expect(self, decision_id: str) -> None:
         """An allow leaves: from now on its outcome is awaited."""
         self._pending.expect(decision_id, self._clock.monotonic())
-
-    def forget(self, decision_id: str) -> None:
-        """The caller got another answer after all."""
-        self._pending.close(decision_id)
 
     async def take(self, entry: Entry) -> None:
         """Returns once what `entry` says is recorded: while the audit cannot, its sender waits."""
@@ -126,7 +125,7 @@ class Outcomes:
         async with self._appends:
             try:
                 await self._audit.room()
-                await self._audit.append(event, seconds=_PATIENCE_SECONDS)
+                await self._audit.append(event, seconds=_PATIENCE_SECONDS, is_kept=True)
             except AuditUnavailable as error:
                 return str(error)
         return None

@@ -5,6 +5,8 @@ fills, which is bounded; and nothing that comes here can take the place of a Che
 """
 
 import asyncio
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 import grpc
@@ -18,7 +20,7 @@ SERVICE: Final = DESCRIPTOR.services_by_name["AccessLogService"].full_name
 MAX_STREAMS: Final = 256  # each of an Envoy's workers has one
 _AT_ONCE: Final = 32  # entries that the audit may write together
 _LAST_SECONDS: Final = 1.0  # for what had come before the end
-_QUIET_SECONDS: Final = 0.1
+_QUIET_SECONDS: Final = 0.5  # until Envoy knows that we go, and keeps what it would send
 _log: Final[Logger] = logger("access_log")
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -77,10 +79,9 @@ class AccessLogStreams:
         finally:
             ended.cancel()
 
-    async def _take(self, entries: list[Entry]) -> None:
+    async def _take(self, entries: Iterator[Entry]) -> None:
         """All of them before the next message is read; some at a time, since they wait together."""
-        for first in range(0, len(entries), _AT_ONCE):
-            some = entries[first : first + _AT_ONCE]
+        while some := [*islice(entries, _AT_ONCE)]:
             await asyncio.gather(*(self._outcomes.take(entry) for entry in some))
 
 

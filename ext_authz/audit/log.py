@@ -54,12 +54,13 @@ class Sink(Protocol):
 
 
 class Entry:
-    """One event on its way."""
+    """One event on its way. `is_kept` by who entered it: should it fail, it comes again."""
 
-    __slots__ = ("_future", "event", "is_taken")
+    __slots__ = ("_future", "event", "is_kept", "is_taken")
 
-    def __init__(self, event: bytes, future: "asyncio.Future[None]") -> None:
+    def __init__(self, event: bytes, future: "asyncio.Future[None]", *, is_kept: bool) -> None:
         self.event = event
+        self.is_kept = is_kept
         self.is_taken = False
         self._future = future
 
@@ -117,10 +118,13 @@ class AuditLog:
             raise AuditUnavailable(str(error)) from None
         self._worker = worker or Worker("audit")
 
-    def enter(self, event: Event) -> Entry:
-        """Queues `event`; raises `AuditUnavailable`, and then nothing will be recorded."""
-        self._refuse_when_hopeless()
-        return self._put(event)
+    def enter(self, event: Event, *, is_kept: bool = False) -> Entry:
+        """Queues `event`; raises `AuditUnavailable`, and then nothing will be recorded.
+
+        What `is_kept` to be entered again is not lost when it fails.
+        """
+        self._refuse_when_hopeless(is_kept=is_kept)
+        return self._put(event, is_kept=is_kept)
 
     def amend(self, entry: Entry, *, instead: Event, correction: Event) -> None:
         """Has the log say what became of an `entry` that was not durable in time.
@@ -140,9 +144,9 @@ class AuditLog:
         except (NotCanonical, AuditUnavailable):
             self._lose(1)
 
-    async def append(self, event: Event, *, seconds: float) -> None:
+    async def append(self, event: Event, *, seconds: float, is_kept: bool = False) -> None:
         """As `enter`, and returns once `event` is durable; raises `AuditUnavailable`."""
-        await self.enter(event).durable(seconds=seconds)
+        await self.enter(event, is_kept=is_kept).durable(seconds=seconds)
 
     async def room(self) -> None:
         """Returns when less than half of the queue is in use: what can wait leaves it to Checks."""
@@ -169,24 +173,24 @@ class AuditLog:
             _log.error("audit_unavailable", fault="the disk hangs", queued=len(self._queue))
         self._worker.stop()
 
-    def _refuse_when_hopeless(self) -> None:
+    def _refuse_when_hopeless(self, *, is_kept: bool) -> None:
         since = self._writing_since
         if self._is_closed:
             raise AuditUnavailable("the log is closed")
         if since is not None and self._clock.monotonic() - since > HANG_SECONDS:
-            self._lose(1)
+            self._lose(0 if is_kept else 1)
             raise AuditSlow("the disk hangs")
         if len(self._queue) >= self._max_queued:
-            self._lose(1)
+            self._lose(0 if is_kept else 1)
             raise AuditOverloaded("the queue is full")
 
-    def _put(self, event: Event) -> Entry:
+    def _put(self, event: Event, *, is_kept: bool = False) -> Entry:
         try:
             line = canonical(event)
         except NotCanonical as error:
             raise AuditUnavailable(f"a record cannot be encoded: {error}") from None
         loop = asyncio.get_running_loop()
-        entry = Entry(line, loop.create_future())
+        entry = Entry(line, loop.create_future(), is_kept=is_kept)
         self._queue.append(entry)
         if self._flushing is None:
             self._flushing = loop.create_task(self._flush())
@@ -213,7 +217,7 @@ class AuditLog:
             entry.settle(None)
         for entry in group[written:]:
             entry.settle(fault)
-        self._lose(len(group) - written)
+        self._lose(sum(not entry.is_kept for entry in group[written:]))
 
     async def _try(self, events: Sequence[bytes]) -> tuple[str | None, int]:
         """The fault, if any, and how many of `events` are durable nevertheless."""

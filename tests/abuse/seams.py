@@ -46,6 +46,7 @@ class Seam:
     ask: Callable[[Rig], Awaitable[CheckResponse]] = _ask
     takes: frozenset[str] = NOTHING
     is_awaited: bool = True
+    served: int = 0  # calls that `ask` makes, and that are served, before it is reached
 
 
 # ---- the parts
@@ -149,6 +150,7 @@ SEAMS: Final = (
         method="find",
         call=1,
         ask=_ask_with_a_known_token,
+        served=1,
         takes=ANYTHING,  # another key than it was verified with: it is verified anew
     ),
     Seam(name="key flight", part=lambda r: _keys(r)._flight, method="run"),

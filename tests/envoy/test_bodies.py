@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from ext_authz.demo.figures import json_lines
 from ext_authz.demo.front import Front
+from tests.doubles.audit_records import records_in
 from tests.envoy.mcp_call import post, whoami
 from tests.envoy.raw_client import answer, connection, send
 from tests.envoy.recorder import Recorder
@@ -42,12 +42,12 @@ def test_a_body_at_the_limit_passes_unchanged(
 def test_a_body_beyond_the_limit_is_a_413_that_nobody_is_asked_about(
     recorded_front: Front, recorder: Recorder, alice: str, written: type
 ) -> None:
-    checks = len(json_lines(recorded_front.audit_file))
+    checks = len(records_in(recorded_front.audit_file))
     request = written(post(PATH, alice, body=body_of(LIMIT + 1)))
 
     assert send(recorded_front.url, request).status == 413
     assert recorder.heard == []
-    assert len(json_lines(recorded_front.audit_file)) == checks
+    assert len(records_in(recorded_front.audit_file)) == checks
 
 
 def test_a_body_in_the_smallest_chunks_is_read_like_any_other(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.audit_records import records_in
+
 COMMAND = (sys.executable, "-m", "ext_authz", "demo")
 SECONDS = 60
 
@@ -37,7 +39,7 @@ def a_demo_that_stays_up(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str]
         printed = ""
         for line in demo.stdout:
             printed += line
-            if line.startswith("tail -f"):
+            if line.startswith("mcp-ext-authz audit show"):
                 break
         yield demo, printed
         if demo.poll() is None:
@@ -56,10 +58,9 @@ def test_its_last_line_is_the_figures_and_they_agree(
     a_finished_demo: subprocess.CompletedProcess[str],
 ) -> None:
     figures = json.loads(a_finished_demo.stdout.splitlines()[-1])
-    lines = Path(figures["audit_file"]).read_text().splitlines()
-    verdicts = [json.loads(line)["verdict"] for line in lines]
+    verdicts = [record["verdict"] for record in records_in(Path(figures["audit_file"]))]
 
-    assert figures["calls"] == figures["audit_records"] == len(lines)
+    assert figures["calls"] == figures["audit_records"] == len(verdicts)
     assert figures["allowed"] == verdicts.count("allow") > 0
     assert figures["denied"] == verdicts.count("deny") > 0
     assert figures["user_tokens_seen_upstream"] == 0
@@ -82,15 +83,23 @@ def test_the_lines_it_prints_to_try_by_hand_work_as_they_are(
     a_demo_that_stays_up: tuple[subprocess.Popen[str], str],
 ) -> None:
     _, printed = a_demo_that_stays_up
-    script = printed[printed.index("ALICE=") : printed.index("tail -f")]
+    script = printed[printed.index("ALICE=") : printed.index("mcp-ext-authz audit show")]
 
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     shown = subprocess.run(
-        ["bash", "-eu", "-c", script], capture_output=True, text=True, timeout=SECONDS, check=True
+        ["bash", "-eu", "-c", script],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
     ).stdout
 
     assert "HTTP/1.1 200" in shown
     assert "00u-alice" in shown
     assert '"authorization_servers"' in shown
+    assert "INTACT" in shown
+    assert "access tokens from" in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

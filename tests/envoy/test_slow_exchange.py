@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from ext_authz.demo.figures import json_lines
 from ext_authz.demo.front import Front
 from ext_authz.demo.world import World
+from tests.doubles.audit_records import records_in
 from tests.envoy.fronts import envoy, service
 from tests.envoy.mcp_call import call
 from tests.envoy.recorder import Recorder
@@ -53,7 +53,7 @@ def costing_one_exchange(world: World) -> Iterator[None]:
 
 
 def audited(front: Front) -> list[tuple[str, str | None]]:
-    return [(r["verdict"], r["token_source"]) for r in json_lines(front.audit_file)]
+    return [(r["verdict"], r["token_source"]) for r in records_in(front.audit_file)]
 
 
 async def test_first_calls_that_take_seconds_all_succeed_and_cost_one_exchange(

@@ -19,24 +19,12 @@ from bench.requests import tool_call
 from ext_authz._protos.external_auth_pb2 import CheckResponse
 from ext_authz.demo.front import relocated, secret_files, service_serves, shipped_yaml
 from ext_authz.demo.world import World
+from tests.doubles.audit_records import records_in
+from tests.real.docker_engine import docker
 
 IMAGE = "mcp-ext-authz:test"
-REPOSITORY = Path(__file__).parents[2]
 NOBODY = 65532
 SECONDS = 30
-
-
-def docker(*arguments: str) -> str:
-    done = subprocess.run(
-        ["docker", *arguments],
-        cwd=REPOSITORY,
-        env=os.environ | {"DOCKER_BUILDKIT": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +74,8 @@ async def test_the_container_answers_a_check(a_container: tuple[str, Path], a_wo
     response = CheckResponse.FromString(answer)
 
     assert response.HasField("ok_response")
-    assert json.loads((folder / "audit.jsonl").read_text())["verdict"] == "allow"
+    (record,) = records_in(folder / "audit.jsonl")
+    assert record["verdict"] == "allow"
 
 
 def test_it_runs_as_nobody_on_a_root_that_it_cannot_write(a_container: tuple[str, Path]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
-import orjson
 import yaml
 
 from bench.requests import tool_call
@@ -73,13 +72,6 @@ class Replica:
         assert self.process.returncode is None, f"{self._name} ended; see {self._folder}"
         return await service_serves(self.socket)
 
-    def allowed(self) -> set[str]:
-        """The decisions to allow in its audit. A full disk may have torn one line, and no more."""
-        lines = self.audit_file.read_bytes().splitlines()
-        records = [orjson.loads(line) for line in lines if line.endswith(b"}")]
-        assert len(lines) - len(records) <= 1
-        return {record["decision_id"] for record in records if record["verdict"] == "allow"}
-
     def descriptors(self) -> int:
         """How many file descriptors it has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
@@ -124,9 +116,6 @@ class Gateway:
         """Somebody with alice's claims, and a signature that belongs to other ones."""
         claims, other = (self.world.sign_in("alice").split(".") for _ in range(2))
         return Caller(token=".".join((*claims[:2], other[2])), subject="")
-
-    def allowed(self) -> set[str]:
-        return set[str]().union(*(replica.allowed() for replica in self.replicas))
 
 
 @contextlib.asynccontextmanager
@@ -181,9 +170,11 @@ def _before(replicas: Iterable[Replica], upstream: int, bootstrap: str) -> str:
     """What Envoy runs on: every replica an endpoint, the recorder at port `upstream` for the CRM."""
     tree = yaml.safe_load(bootstrap)
     clusters = {cluster["name"]: cluster for cluster in tree["static_resources"]["clusters"]}
-    _endpoints(clusters["mcp_ext_authz"])[:] = [
-        {"endpoint": {"address": {"pipe": {"path": str(replica.socket)}}}} for replica in replicas
-    ]
+    for cluster in (clusters["mcp_ext_authz"], clusters["mcp_ext_authz_access_log"]):
+        _endpoints(cluster)[:] = [
+            {"endpoint": {"address": {"pipe": {"path": str(replica.socket)}}}}
+            for replica in replicas
+        ]
     (crm,) = _endpoints(clusters["crm"])
     crm["endpoint"]["address"]["socket_address"]["port_value"] = upstream
     return yaml.safe_dump(tree)

@@ -74,7 +74,7 @@ class KeptAudit:
     async def room(self) -> None:
         pass
 
-    async def append(self, event: Event, *, seconds: float) -> None:
+    async def append(self, event: Event, *, seconds: float, is_kept: bool) -> None:
         self.asked.set()
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)

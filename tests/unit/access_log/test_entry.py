@@ -6,9 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext_authz._protos.access_log_entry_pb2 import AccessLogType, ResponseFlags
+from ext_authz._protos.access_log_entry_pb2 import (
+    AccessLogType,
+    HTTPAccessLogEntry,
+    ResponseFlags,
+)
 from ext_authz._protos.access_log_pb2 import StreamAccessLogsMessage
-from ext_authz.access_log.entry import MAX_TEXT, Entry, Stage, Unreadable, read_entries
+from ext_authz.access_log.entry import (
+    MAX_ENTRIES,
+    MAX_TEXT,
+    Entry,
+    Stage,
+    Unreadable,
+    read_entries,
+)
 from ext_authz.access_log.response_flags import SHORT_NAMES, short_names
 from ext_authz.audit.canonical import canonical
 from ext_authz.audit.ocsf import outcome_event
@@ -122,17 +133,26 @@ OTHERS = [name for name in KINDS if not name.startswith(("Down", "NotSet"))]
 
 @pytest.mark.parametrize("kind", [*OTHERS, 99])
 def test_an_entry_of_anything_but_a_client_s_call_is_passed_over(kind: str | int) -> None:
-    assert read_entries(message(entry(access_log_type=kind), entry())) == [read(entry())]
+    assert [*read_entries(message(entry(access_log_type=kind), entry()))] == [read(entry())]
 
 
 def test_tcp_entries_and_empty_messages_hold_no_call() -> None:
     tcp_logs = b"\x1a\x04\x0a\x02\x0a\x00"
-    assert read_entries(tcp_logs) == read_entries(b"") == []
+    assert [*read_entries(tcp_logs)] == [*read_entries(b"")] == []
 
 
 def test_what_is_no_message_is_unreadable() -> None:
     with pytest.raises(Unreadable):
         read_entries(b"\xff no protobuf")
+
+
+def test_so_is_one_with_more_entries_than_envoy_could_put_into_it() -> None:
+    most = StreamAccessLogsMessage()
+    most.http_logs.log_entry.extend(HTTPAccessLogEntry() for _ in range(MAX_ENTRIES))
+    assert next(read_entries(most.SerializeToString()))
+    most.http_logs.log_entry.add()
+    with pytest.raises(Unreadable):
+        read_entries(most.SerializeToString())
 
 
 def test_an_empty_entry_is_a_call_of_which_nothing_is_known() -> None:

@@ -1,7 +1,10 @@
 """Outcomes are recorded; what stays without one is reported, by an instance that can tell."""
 
 import asyncio
+import contextlib
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +14,13 @@ from ext_authz.access_log.bypass_alarm import QUIET_SECONDS
 from ext_authz.access_log.entry import read_entries
 from ext_authz.access_log.outcomes import MAX_APPENDS, Outcomes
 from ext_authz.access_log.pending import Pending
+from ext_authz.audit.log import AuditLog, AuditUnavailable
+from ext_authz.audit.ocsf import outcome_missing_event
+from ext_authz.clock import Clock
+from tests.doubles.audit_settings import quiet
 from tests.doubles.movable_time import MovableTime
 from tests.unit.access_log.entries import KeptAudit, Plain, entry, message, refused
+from tests.unit.audit.chains import data_of, kinds_in
 
 SECONDS = 3600
 
@@ -113,16 +121,6 @@ async def test_denials_are_recorded_and_not_awaited(desk: Desk) -> None:
 
     assert desk.audit.kinds() == ["outcome", "outcome"]
     assert desk.audit.decisions() == [decision(1), None]
-
-
-async def test_a_forgotten_decision_is_not_awaited(desk: Desk) -> None:
-    await desk.hear_an_outcome_of_ours()
-    desk.outcomes.expect(decision(1))
-    desk.outcomes.forget(decision(1))
-    desk.time.passes(SECONDS)
-    await desk.outcomes.report()
-
-    assert desk.audit.events == []
 
 
 # ---- where this instance cannot tell
@@ -239,6 +237,39 @@ async def test_a_report_that_cannot_be_written_is_made_the_next_time(desk: Desk)
     assert desk.audit.kinds() == ["outcome_missing"]
 
 
+async def test_outcomes_that_wait_for_room_on_the_disk_are_not_counted_as_lost(
+    tmp_path: Path,
+) -> None:
+    """Only Checks are: they were denied, and nothing will tell of them."""
+    file, clock = tmp_path / "audit.jsonl", Clock()
+    log = AuditLog(quiet(file), clock)
+    outcomes = Outcomes(log, clock, SECONDS)
+    with capture_logs(), room_for(0):
+        (one,) = read_entries(message(entry(decision(1))))
+        waiting = asyncio.create_task(outcomes.take(one))
+        with pytest.raises(AuditUnavailable):
+            await log.append(outcome_missing_event(decision(2), seconds=1, time=1), seconds=5)
+        await asyncio.sleep(0.5)
+        assert not waiting.done()
+    with capture_logs():
+        await asyncio.wait_for(waiting, 5)
+        await log.close()
+
+    assert data_of("lost", file)["records"] == 1
+    assert kinds_in(file).count("outcome") == 1
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """A limit on files, in place of a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 async def test_outcomes_take_a_small_part_of_the_audit_s_queue(desk: Desk) -> None:
     desk.audit.is_open.clear()
     (one,) = read_entries(message(entry()))
@@ -249,6 +280,28 @@ async def test_outcomes_take_a_small_part_of_the_audit_s_queue(desk: Desk) -> No
 
     assert desk.audit.most_at_once == MAX_APPENDS
     assert len(desk.audit.events) == 5 * MAX_APPENDS
+
+
+async def test_a_defect_does_not_end_the_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = KeptAudit()
+    outcomes = Outcomes(audit, MovableTime().clock, 0.0)
+    outcomes.expect(decision(1))
+    outcomes._is_told = True
+
+    async def broken_once() -> None:
+        monkeypatch.undo()
+        raise ZeroDivisionError("what nobody may read")
+
+    monkeypatch.setattr(audit, "room", broken_once)
+    with capture_logs() as logs:
+        running = asyncio.create_task(outcomes.run())
+        await audit.has(1)
+        running.cancel()
+
+    assert audit.decisions() == [decision(1)]
+    (line,) = said(logs, "report_failed")
+    assert line["exception"] == "ZeroDivisionError"
+    assert "what nobody may read" not in str(logs)
 
 
 async def test_it_reports_by_itself() -> None:

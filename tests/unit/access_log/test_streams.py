@@ -152,11 +152,15 @@ async def test_idle_streams_do_not_hold_the_service_up_when_it_stops(desk: Desk)
         await stream.write(message(entry()))
     await desk.audit.has(20)
     began = time.monotonic()
-    desk.access_log.end()
-    await desk.server.stop(10)
+    with capture_logs() as logs:
+        desk.access_log.end()
+        await desk.server.stop(10)
+    codes = {await stream.code() for stream in open_ones}
 
-    assert time.monotonic() - began < 0.5
-    assert [await stream for stream in open_ones] == [b""] * 20
+    assert time.monotonic() - began < 1
+    assert logs == []
+    # the connection is closed as they end, and may be gone before the answer is read
+    assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
 
 
 async def test_what_has_come_before_the_end_is_recorded(desk: Desk) -> None:
