@@ -111,6 +111,7 @@ def _outcome(number: int) -> Mapping[str, object]:
             time=(_BEGIN + number) / 1000,
             decision_id=f"{number:032x}",
             reached_server=True,
+            is_allowed=True,
             http_status=200,
             upstream_status=200,
             milliseconds=12.5,

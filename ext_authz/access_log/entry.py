@@ -49,16 +49,10 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One call, as Envoy tells of it. `is_allowed` says whether an allow of ours stands behind it."""
+    """One call, as Envoy tells of it: running still, or over."""
 
     stage: Stage
-    is_allowed: bool
     outcome: Outcome
-
-    @property
-    def is_bypass(self) -> bool:
-        """Whether the MCP server was reached by a call that nobody allowed."""
-        return self.outcome.reached_server and not self.is_allowed
 
 
 def read_entries(message: bytes) -> Iterator[Entry]:
@@ -102,6 +96,7 @@ def _entry(entry: HTTPAccessLogEntry, stage: Stage) -> Entry:
         time=_seconds(common),
         decision_id=decision_id,
         reached_server=common.upstream_wire_bytes_sent > 0,
+        is_allowed=decision_id is not None and _string(ours, "verdict") == _ALLOW,
         http_method=_method(request),
         http_status=_status(response),
         upstream_status=_upstream_status(common, response),
@@ -116,8 +111,7 @@ def _entry(entry: HTTPAccessLogEntry, stage: Stage) -> Entry:
         request_id=_text(request.request_id),
         client_address=_text(common.downstream_remote_address.socket_address.address),
     )
-    is_allowed = decision_id is not None and _string(ours, "verdict") == _ALLOW
-    return Entry(stage=stage, is_allowed=is_allowed, outcome=outcome)
+    return Entry(stage=stage, outcome=outcome)
 
 
 def _decision_id(ours: Struct) -> str | None:

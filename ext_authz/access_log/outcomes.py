@@ -68,7 +68,7 @@ class Outcomes:
     async def take(self, entry: Entry) -> None:
         """Returns once what `entry` says is recorded: while the audit cannot, its sender waits."""
         self._is_told = True
-        if entry.is_bypass:
+        if entry.outcome.is_bypass:
             self._alarm.note(entry)
         if entry.stage is Stage.RUNNING:
             self._renew(entry)
@@ -103,7 +103,7 @@ class Outcomes:
     def _close(self, entry: Entry) -> None:
         """Notes whose decision it was: after a restart the one before us counts as somebody else."""
         decision_id = entry.outcome.decision_id
-        if decision_id is None or not entry.is_allowed:
+        if decision_id is None or not entry.outcome.is_allowed:
             return
         if not (self._pending.close(decision_id) or self._reported.close(decision_id)):
             self._others_until = self._clock.monotonic() + self._seconds

@@ -93,9 +93,8 @@ def correction_event(record: AuditRecord) -> Event:
 
 
 def outcome_event(outcome: Outcome) -> Event:
-    """What became of a call. One that reached a server without a decision of ours is an alert."""
+    """What became of a call. One that reached a server without an allow of ours is an alert."""
     time = round(outcome.time * 1000)
-    is_bypass = outcome.reached_server and outcome.decision_id is None
     response = {"code": outcome.http_status} if outcome.http_status is not None else None
     return {
         **api_activity("outcome", "Outcome", time, outcome.decision_id, secrets.token_hex(16)),
@@ -103,8 +102,8 @@ def outcome_event(outcome: Outcome) -> Event:
         **_status_of_call(outcome.http_status),
         "disposition_id": 17,
         "disposition": "Logged",
-        "severity_id": HIGH if is_bypass else INFORMATIONAL,
-        "is_alert": True if is_bypass else None,
+        "severity_id": HIGH if outcome.is_bypass else INFORMATIONAL,
+        "is_alert": True if outcome.is_bypass else None,
         "duration": None if outcome.milliseconds is None else round(outcome.milliseconds),
         "actor": {"app_name": UNKNOWN},
         "api": {"operation": UNKNOWN},

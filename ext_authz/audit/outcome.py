@@ -13,7 +13,8 @@ class Outcome:
     `time` is when the call began, in seconds since 1970; `milliseconds` is how long it took as a whole.
     `decision_id` is None where the call carries no decision of ours. `http_status` is what the client
     got, `upstream_status` what the MCP server answered: None where there was no answer.
-    `reached_server` says whether any of the request was sent to the MCP server. `response_flags` are
+    `reached_server` says whether any of the request was sent to the MCP server, `is_allowed` whether an
+    allow of ours stands behind it. `response_flags` are
     Envoy's short names (`UF`, `DC`, …), `response_code_details` its one-word cause, `access_log_type`
     the name of its enumeration, and `client_address` the peer's. Texts are kept as they are given here:
     whoever makes an Outcome bounds them.
@@ -22,6 +23,7 @@ class Outcome:
     time: float
     decision_id: str | None
     reached_server: bool
+    is_allowed: bool
     http_method: str | None = None
     http_status: int | None = None
     upstream_status: int | None = None
@@ -35,3 +37,8 @@ class Outcome:
     upstream_cluster: str | None = None
     request_id: str | None = None
     client_address: str | None = None
+
+    @property
+    def is_bypass(self) -> bool:
+        """Whether a server was reached that nobody had allowed."""
+        return self.reached_server and not self.is_allowed

@@ -60,7 +60,7 @@ class Bypass:
 class Stats:
     """Corrections are counted, not what they correct. Milliseconds by percentile (`p50`) and token source.
 
-    `bypasses` are the first few of `undecided_calls`; `lost_records` and `unsynced_records` are what the
+    `bypasses` are the first few of `bypassing_calls`; `lost_records` and `unsynced_records` are what the
     log says of itself: Checks that were denied and have no record, or one that the disk may not hold.
     `unreadable` lines name a kind and lack what it must have.
     """
@@ -78,7 +78,7 @@ class Stats:
     statuses: dict[str, int]
     outcomes: int
     outcomes_missing: int
-    undecided_calls: int
+    bypassing_calls: int
     bypasses: tuple[Bypass, ...]
     lost_records: int
     unsynced_records: int
@@ -114,7 +114,7 @@ class _Sums:
         self._awaited: set[str] = set()
         self._ended: set[str] = set()
         self._outcomes = 0
-        self._undecided = 0
+        self._bypassing = 0
         self._bypasses: list[Bypass] = []
         self._lost = 0
         self._unsynced = 0
@@ -197,8 +197,8 @@ class _Sums:
             return
         self._outcomes += 1
         self._statuses[str(status) if status is not None else "none"] += 1
-        if identity is None and said["reached_server"]:
-            self._undecided += 1
+        if event.get("is_alert") is True:
+            self._bypassing += 1
             if len(self._bypasses) < _MOST_EXAMPLES:
                 time, cluster = text(event["time_dt"]), text_or_none(said.get("upstream_cluster"))
                 self._bypasses.append(Bypass(time=time, upstream_cluster=cluster, status=status))
@@ -220,7 +220,7 @@ class _Sums:
             statuses=dict(self._statuses.most_common()),
             outcomes=self._outcomes,
             outcomes_missing=len(self._awaited - self._ended),
-            undecided_calls=self._undecided,
+            bypassing_calls=self._bypassing,
             bypasses=tuple(self._bypasses),
             lost_records=self._lost,
             unsynced_records=self._unsynced,

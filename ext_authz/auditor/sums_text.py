@@ -21,8 +21,8 @@ def sums_text(found: Stats, *, top: int) -> Iterable[str]:
 
 
 def _alarms(found: Stats) -> Iterable[str]:
-    if found.undecided_calls:
-        yield f"WARNING: {found.undecided_calls} calls reached a server WITHOUT ANY DECISION of ours:"
+    if found.bypassing_calls:
+        yield f"WARNING: {found.bypassing_calls} calls reached a server WITHOUT AN ALLOW of ours:"
         for each in found.bypasses:
             cluster = shown(each.upstream_cluster or "unknown")
             status = shown(str(each.status))

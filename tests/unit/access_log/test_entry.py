@@ -37,11 +37,11 @@ def read(plain: Plain) -> Entry:
 def test_an_allowed_call_that_was_answered() -> None:
     assert read(entry()) == Entry(
         stage=Stage.ENDED,
-        is_allowed=True,
         outcome=Outcome(
             time=1795348800.25,
             decision_id=DECISION,
             reached_server=True,
+            is_allowed=True,
             http_method="POST",
             http_status=200,
             upstream_status=200,
@@ -61,8 +61,8 @@ def test_an_allowed_call_that_was_answered() -> None:
 
 def test_a_denied_call_never_reached_the_server() -> None:
     seen = read(refused())
-    assert not seen.is_allowed
-    assert not seen.is_bypass
+    assert not seen.outcome.is_allowed
+    assert not seen.outcome.is_bypass
     assert not seen.outcome.reached_server
     assert seen.outcome.upstream_status is None
     assert (seen.outcome.http_status, seen.outcome.response_flags) == (401, ("UAEX",))
@@ -79,7 +79,7 @@ def test_a_denied_call_never_reached_the_server() -> None:
     ],
 )
 def test_a_call_that_reached_the_server_without_an_allow_is_a_bypass(plain: Plain) -> None:
-    assert read(plain).is_bypass
+    assert read(plain).outcome.is_bypass
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_call_that_reached_the_server_without_an_allow_is_a_bypass(plain: Plai
     ],
 )
 def test_any_other_is_none(plain: Plain) -> None:
-    assert not read(plain).is_bypass
+    assert not read(plain).outcome.is_bypass
 
 
 def test_a_server_that_did_not_answer_has_no_status_though_the_client_got_one() -> None:
@@ -162,7 +162,7 @@ def test_an_empty_entry_is_a_call_of_which_nothing_is_known() -> None:
         None,
         None,
     )
-    assert not seen.is_bypass
+    assert not seen.outcome.is_bypass
 
 
 @pytest.mark.parametrize("field", ["route_name", "upstream_cluster"])

@@ -163,6 +163,7 @@ REACHED: Final = Outcome(
     time=NOW,
     decision_id="",
     reached_server=True,
+    is_allowed=True,
     http_method="POST",
     http_status=200,
     upstream_status=200,
@@ -252,7 +253,10 @@ def _examples() -> Iterator[tuple[str, Event]]:
     yield "correction", correction_event(recorded(late, Deny(reason=Reason.AUDIT_SLOW)))
     reached = replace(REACHED, decision_id=_decision_id(0))
     yield "outcome", outcome_event(reached)
-    yield "outcome without a decision", outcome_event(replace(REACHED, decision_id=None))
+    yield (
+        "outcome without a decision",
+        outcome_event(replace(REACHED, decision_id=None, is_allowed=False)),
+    )
     unreached = replace(
         reached,
         reached_server=False,

@@ -309,8 +309,14 @@ def test_a_call_that_reached_a_server_undecided_is_an_alert() -> None:
     assert (event["is_alert"], event["severity_id"]) == (True, 4)
 
 
-def test_a_call_that_was_decided_or_reached_nothing_is_none() -> None:
-    refused = replace(REACHED, decision_id=None, reached_server=False)
+def test_a_call_that_reached_a_server_although_we_denied_it_is_one_too() -> None:
+    event = read(outcome_event(replace(REACHED, is_allowed=False)))
+
+    assert (event["is_alert"], event["severity_id"]) == (True, 4)
+
+
+def test_a_call_that_was_allowed_or_reached_nothing_is_none() -> None:
+    refused = replace(REACHED, decision_id=None, reached_server=False, is_allowed=False)
 
     assert "is_alert" not in read(outcome_event(REACHED))
     assert "is_alert" not in read(outcome_event(refused))

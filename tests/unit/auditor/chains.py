@@ -94,6 +94,7 @@ def outcome(number: int, **changes: Any) -> Event:
         "time": (BEGIN + number * STEP) / 1000,
         "decision_id": decision_id(number),
         "reached_server": True,
+        "is_allowed": changes.get("decision_id", "ours") is not None,
         "http_status": 200,
         "upstream_status": 200,
         "milliseconds": 12.5,
