@@ -20,10 +20,11 @@ class Secret:
     Holds text; gives it out only through `reveal()`, which belongs where bytes go on the wire.
     """
 
-    __slots__ = ("_value",)
+    __slots__ = ("_digest", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._digest: bytes | None = None
 
     def reveal(self) -> str:
         """The text itself, for the wire and nowhere else."""
@@ -31,7 +32,9 @@ class Secret:
 
     def digest(self) -> bytes:
         """SHA-256 of the text: tells two secrets apart without keeping either."""
-        return hashlib.sha256(self._value.encode()).digest()
+        if self._digest is None:
+            self._digest = hashlib.sha256(self._value.encode()).digest()
+        return self._digest
 
     def __repr__(self) -> str:
         return "Secret(***)"

@@ -34,7 +34,8 @@ def parse(document: bytes) -> object:
         _refuse("nested too deeply")
     except json.JSONDecodeError:
         _refuse("not one JSON document")
-    reading.check_strings_and_depth(value, MAX_DEPTH)
+    if not _is_plainly_harmless(document):
+        reading.check_strings_and_depth(value, MAX_DEPTH)
     return value
 
 
@@ -48,6 +49,12 @@ def parse_object(document: bytes) -> dict[str, object]:
 
 def _refuse(rule: str) -> NoReturn:
     raise NotStrictJson(rule) from None
+
+
+def _is_plainly_harmless(document: bytes) -> bool:
+    """Whether it has no escape that could be a surrogate, and too few bytes for depth or many values."""
+    opening = document.count(b"{") + document.count(b"[")
+    return opening < MAX_DEPTH and len(document) < MAX_VALUES and b"\\u" not in document
 
 
 class _Reading:

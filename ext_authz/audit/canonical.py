@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -16,6 +17,7 @@ import orjson
 Event = Mapping[str, object]
 
 _OPTIONS: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
+_REMEMBERED: Final = 8192  # the same names come again and again
 _AS_THEY_ARE: Final = frozenset({str, int, bool})  # integers beyond 2**53 are orjson's to refuse
 
 
@@ -34,6 +36,7 @@ def canonical(event: Event) -> bytes:
     return line
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def shown(text: str) -> str:
     r"""`text` in printable ASCII, without loss: a text that had to be escaped holds a `\u`, another never."""
     if text.isascii() and text.isprintable() and r"\u" not in text:
@@ -54,14 +57,11 @@ def _unescaped(found: re.Match[str]) -> str:
 
 def _object(event: Event) -> dict[str, object]:
     """The members that are there, each in its canonical form."""
-    members: dict[str, object] = {}
-    for name, member in event.items():
-        kind = type(member)
-        if kind in _AS_THEY_ARE:
-            members[name] = member
-        elif member is not None:
-            members[name] = _value(member)
-    return members
+    return {
+        name: member if type(member) in _AS_THEY_ARE else _value(member)
+        for name, member in event.items()
+        if member is not None
+    }
 
 
 def _value(value: object) -> object:

@@ -6,11 +6,13 @@ written under an earlier key can still be asked for.
 
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import Final
 
 SHORTEST_KEY: Final = 32  # characters: as long as the hash, where they are random bytes in Latin-1
 _KEY_ID_TEXT: Final = b"mcp-ext-authz fingerprint key id"
 _KEY_ID_LENGTH: Final = 8
+_REMEMBERED: Final = 16_384
 
 
 class KeyTooShort(ValueError):
@@ -28,6 +30,7 @@ class Fingerprints:
         if len(key) < SHORTEST_KEY:
             raise KeyTooShort
         self._key = key.encode()
+        self._hmac = lru_cache(_REMEMBERED)(self._computed)  # a token comes again and again
         self.key_id = self._hmac(_KEY_ID_TEXT)[:_KEY_ID_LENGTH]
 
     def of(self, digest: bytes) -> str:
@@ -42,5 +45,5 @@ class Fingerprints:
         digest = hashlib.sha256(f"{issuer}\0{subject}".encode()).digest()
         return f"hmac:{self.of(digest)}"
 
-    def _hmac(self, message: bytes) -> str:
+    def _computed(self, message: bytes) -> str:
         return hmac.digest(self._key, message, "sha256").hex()

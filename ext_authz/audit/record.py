@@ -9,7 +9,7 @@ from typing import Final
 
 from ext_authz.audit.fingerprint import Fingerprints
 from ext_authz.exchange.access_tokens import AccessToken
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg
 from ext_authz.reasons import Reason
 from ext_authz.request.facts import RequestFacts

@@ -13,7 +13,7 @@ from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
 from ext_authz.exchange.legs import Legs
 from ext_authz.exchange.token_cache import TokenCache
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg
 from ext_authz.reasons import Denied, Reason
 from ext_authz.secret import Secret

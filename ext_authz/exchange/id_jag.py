@@ -16,7 +16,7 @@ from ext_authz.exchange.refusals import FAULTS, leg_1_denial
 from ext_authz.exchange.token_answer import scope_of, token_of, token_type_of
 from ext_authz.exchange.token_endpoint import AnswerInvalid, TokenEndpoint
 from ext_authz.identity.compact_jws import NotCompactJws, take_apart
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.reasons import Denied, Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import McpServer, SubjectToken

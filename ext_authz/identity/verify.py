@@ -1,7 +1,6 @@
 """From a user token to a user we may speak for: verified, or denied with the rule it broke."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import jwt
@@ -16,6 +15,8 @@ from ext_authz.identity.claims import (
 )
 from ext_authz.identity.compact_jws import NotCompactJws, UnverifiedJws, take_apart
 from ext_authz.identity.issuer_keys import IssuerKeys, KeysUnavailable
+from ext_authz.identity.token_memory import TokenMemory, Verified
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.reasons import Denied, Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import IdentityProvider
@@ -37,24 +38,6 @@ _OPTIONS: Final[jwt.types.Options] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedUser:
-    """Who asks. Made only by `Users.verify`: a cached access token is reachable through nothing else.
-
-    `session`, `acr` and `agent` (the client that the user token was issued to) are None where the
-    token does not say. `expires_at` is in wall-clock seconds.
-    """
-
-    provider: IdentityProvider
-    issuer: str
-    subject: str
-    session: str | None
-    acr: str | None
-    agent: str | None
-    expires_at: int
-    token: Secret
-
-
 class Users:
     """Verifies user tokens against the identity providers of the settings."""
 
@@ -67,21 +50,36 @@ class Users:
         self._providers = providers
         self._keys = keys
         self._clock = clock
+        self._memory = TokenMemory()
 
     async def verify(self, unverified_token: Secret) -> VerifiedUser:
         """The user whom `unverified_token` proves.
 
         Raises `Denied` with a TOKEN_* reason, or ISSUER_KEYS_UNAVAILABLE.
         """
+        digest = unverified_token.digest()
+        known = self._memory.recall(digest, self._clock.wall())
+        if known is not None and await self._key_of(known.user.provider, known.key_id) is known.key:
+            return known.user
+        verified = await self._verify_anew(unverified_token)
+        self._memory.remember(digest, verified)
+        return verified.user
+
+    async def _verify_anew(self, unverified_token: Secret) -> Verified:
         jws = _taken_apart(unverified_token)
         provider = self._provider_of(jws)
-        key = await self._key_of(jws, provider)
+        if jws.algorithm not in provider.algorithms:
+            _forged("alg is not one of the issuer's")
+        key = await self._key_of(provider, jws.key_id)
+        if key is None:
+            _forged("kid is not one of the issuer's")
         claims = _verified(unverified_token, jws, provider, key)
         refuse_other_kinds(jws.header, claims, provider.subject_token)
         check_shapes(claims)
         check_times(claims, self._clock.wall())
         check_audience(claims, provider)
-        return _user(claims, provider, unverified_token)
+        user = _user(claims, provider, unverified_token)
+        return Verified(user=user, claims=claims, key=key, key_id=jws.key_id)
 
     def _provider_of(self, jws: UnverifiedJws) -> IdentityProvider:
         """By exact `iss`: a token names its issuer, the settings say whether we know it."""
@@ -91,16 +89,11 @@ class Users:
             raise Denied(Reason.TOKEN_ISSUER_UNKNOWN)
         return provider
 
-    async def _key_of(self, jws: UnverifiedJws, provider: IdentityProvider) -> jwt.PyJWK:
-        if jws.algorithm not in provider.algorithms:
-            _forged("alg is not one of the issuer's")
+    async def _key_of(self, provider: IdentityProvider, key_id: str | None) -> jwt.PyJWK | None:
         try:
-            key = await self._keys[provider.issuer].find(jws.key_id)
+            return await self._keys[provider.issuer].find(key_id)
         except KeysUnavailable as error:
             raise Denied(Reason.ISSUER_KEYS_UNAVAILABLE, str(error)) from None
-        if key is None:
-            _forged("kid is not one of the issuer's")
-        return key
 
 
 def _taken_apart(token: Secret) -> UnverifiedJws:

@@ -78,10 +78,10 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """One value a name; repeated ones are joined by a comma, as Envoy's map has them."""
     headers: dict[str, str] = {}
     for name, value in pairs:
-        if _LINE_BREAKERS.search(value):
-            raise Denied(Reason.REQUEST_MALFORMED, "a control character in a header")
         lower = name.lower()
         headers[lower] = f"{headers[lower]},{value}" if lower in headers else value
+    if _LINE_BREAKERS.search(" ".join(headers.values())):
+        raise Denied(Reason.REQUEST_MALFORMED, "a control character in a header")
     return headers
 
 

@@ -127,7 +127,7 @@ def _body(trail: Trail, verdict: Deny, answer: Answer) -> bytes:
 
 def _metadata(trail: Trail, verdict: Verdict, milliseconds: float) -> Struct:
     """For Envoy's access log, and for the interlock."""
-    values: dict[str, str | float | None] = {
+    texts = {
         "verdict": verdict_name(verdict),
         "reason": verdict.reason.value if isinstance(verdict, Deny) else None,
         "decision_id": trail.decision_id,
@@ -137,18 +137,19 @@ def _metadata(trail: Trail, verdict: Verdict, milliseconds: float) -> Struct:
         "mcp_method": trail.message.method if trail.message else None,
         "mcp_target": trail.message.target if trail.message else None,
         "token_source": trail.token.source.value if trail.token else None,
-        "milliseconds": round(milliseconds, 3),
     }
     metadata = Struct()
-    metadata.update({name: _short(value) for name, value in values.items() if value is not None})
+    fields = metadata.fields
+    for name, text in texts.items():
+        if text is not None:
+            fields[name].string_value = _short(text)
+    fields["milliseconds"].number_value = round(milliseconds, 3)
     return metadata
 
 
-def _short(value: str | float) -> str | float:
+def _short(text: str) -> str:
     """A text cut short; with escapes for what would steer the terminal of who reads the log."""
-    if not isinstance(value, str):
-        return value
-    shown = value if value.isprintable() else json.dumps(value)[1:-1]
+    shown = text if text.isprintable() else json.dumps(text)[1:-1]
     return without_tokens(shown)[:_METADATA_LENGTH]
 
 

@@ -5,6 +5,8 @@ credentials: neither in the names that servers trust, nor in spellings that some
 those names.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -15,16 +17,16 @@ OUR_PREFIX: Final = "x-mcp-ext-authz-"
 # Named whether the client sent them or not: Envoy removes what it finds.
 ALWAYS_REMOVED: Final = (
     "cookie",
-    "proxy-authorization",
     "dpop",
+    "proxy-authorization",
     "remote-user",
     "x-access-token",
     "x-auth-request-access-token",
     "x-auth-request-email",
     "x-auth-request-groups",
     "x-auth-request-user",
-    "x-envoy-auth-partial-body",
     "x-envoy-auth-failure-mode-allowed",
+    "x-envoy-auth-partial-body",
     "x-forwarded-access-token",
     "x-forwarded-email",
     "x-forwarded-groups",
@@ -47,7 +49,7 @@ _PREFIXES: Final = (
 _FOLDED: Final = str.maketrans("_.", "--")
 
 
-def headers_to_remove(facts: RequestFacts, user_token: Secret) -> list[str]:
+def headers_to_remove(facts: RequestFacts, user_token: Secret) -> Sequence[str]:
     """The names to remove; never `authorization` itself, which is overwritten.
 
     Envoy removes after it sets, so a name in both would be gone.
@@ -56,12 +58,20 @@ def headers_to_remove(facts: RequestFacts, user_token: Secret) -> list[str]:
     found = {
         name
         for name, value in facts.headers.items()
-        if name != "authorization" and (_is_identity(name) or token in unquote(value))
+        if _is_identity(name) or (_holds(value, token) and name != "authorization")
     }
     # Envoy does not let pseudo-headers be removed; a token in one was refused before.
-    return sorted({*ALWAYS_REMOVED, *(name for name in found if not name.startswith(":"))})
+    found = {name for name in found if not name.startswith(":")}
+    return sorted(found.union(ALWAYS_REMOVED)) if found else ALWAYS_REMOVED
 
 
+def _holds(value: str, token: str) -> bool:
+    return token in value or ("%" in value and token in unquote(value))
+
+
+@lru_cache(maxsize=1024)
 def _is_identity(name: str) -> bool:
+    if name == "authorization":
+        return False
     folded = name.translate(_FOLDED)
     return folded == "authorization" or folded in ALWAYS_REMOVED or folded.startswith(_PREFIXES)

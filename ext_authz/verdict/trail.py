@@ -6,7 +6,7 @@ from typing import Final
 
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessToken
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.request.facts import RequestFacts
 from ext_authz.request.mcp_message import McpMessage
 from ext_authz.settings.settings import McpServer

@@ -20,7 +20,8 @@ from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessToken, AccessTokens
 from ext_authz.identity.compact_jws import NotCompactJws, take_apart
-from ext_authz.identity.verify import Users, VerifiedUser, _taken_apart
+from ext_authz.identity.verified_user import VerifiedUser
+from ext_authz.identity.verify import Users, _taken_apart
 from ext_authz.request.catalogue import Catalogue
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import Match, McpServer

@@ -21,7 +21,8 @@ from ext_authz.identity.claims import (
     refuse_other_kinds,
 )
 from ext_authz.identity.compact_jws import NotCompactJws, UnverifiedJws, take_apart
-from ext_authz.identity.verify import VerifiedUser, _user
+from ext_authz.identity.verified_user import VerifiedUser
+from ext_authz.identity.verify import _user
 from ext_authz.reasons import Denied, Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import IdentityProvider, SubjectToken

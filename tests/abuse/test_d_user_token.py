@@ -17,7 +17,8 @@ from ext_authz.exchange.access_tokens import AccessTokens
 from ext_authz.exchange.cache_key import cache_key
 from ext_authz.identity import verify
 from ext_authz.identity.claims import LEEWAY_SECONDS, MAX_LIFETIME_SECONDS, VerifiedClaims
-from ext_authz.identity.verify import Users, VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
+from ext_authz.identity.verify import Users
 from ext_authz.reasons import Reason
 from ext_authz.settings.settings import SubjectToken
 from tests.abuse.denied import Seen, denied_unproven, records_of

@@ -22,7 +22,7 @@ from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.failure_memory import DEFAULT_SECONDS
 from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.identity.claims import LEEWAY_SECONDS
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.reasons import Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.secret_source import SecretSource

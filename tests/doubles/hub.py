@@ -14,7 +14,7 @@ from ext_authz.identity.issuer_metadata import (
     authorization_server_locations,
     openid_locations,
 )
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.outbound import Outbound
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import AuthorizationServer, IdentityProvider, McpServer

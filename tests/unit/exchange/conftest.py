@@ -2,7 +2,7 @@
 
 import pytest
 
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.outbound import Outbound
 from tests.doubles.authorization_server import AuthorizationServer
 from tests.doubles.hub import Hub

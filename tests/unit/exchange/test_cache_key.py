@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ext_authz.exchange.cache_key import cache_key
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import (
     AuthorizationServer,

@@ -3,7 +3,7 @@
 import pytest
 
 from ext_authz.exchange.id_jag import IdJag
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.outbound import Outbound
 from ext_authz.reasons import Reason
 from ext_authz.secret import Secret

@@ -6,7 +6,7 @@ import pytest
 
 from ext_authz.exchange.jwt_bearer import DEFAULT_LIFETIME_SECONDS, Grant
 from ext_authz.exchange.token_answer import MAX_LIFETIME_SECONDS, MAX_SCOPE_LENGTH, MAX_TOKEN_LENGTH
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.reasons import Reason
 from ext_authz.secret import Secret
 from tests.doubles.authorization_server import AuthorizationServer

@@ -8,7 +8,7 @@ import pytest
 
 from ext_authz.exchange.access_tokens import Source
 from ext_authz.exchange.legs import Legs
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg
 from ext_authz.outbound import Outbound
 from ext_authz.reasons import Denied, Reason

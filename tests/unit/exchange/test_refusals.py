@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ext_authz.exchange import refusals
-from ext_authz.identity.verify import VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.outbound import MAX_ANSWER_BYTES, MAX_RETRY_AFTER_SECONDS, Outbound
 from ext_authz.reasons import Denied, Reason
 from ext_authz.settings.secret_source import SecretSource

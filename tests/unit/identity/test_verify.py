@@ -9,7 +9,8 @@ from dataclasses import replace
 import jwt
 import pytest
 
-from ext_authz.identity.verify import Users, VerifiedUser
+from ext_authz.identity.verified_user import VerifiedUser
+from ext_authz.identity.verify import Users
 from ext_authz.reasons import Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import SubjectToken
