@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(parsed: argparse.Namespace) -> int:
     # Imported here, since the audit's commands need neither gRPC nor HTTP, which take a second to load.
-    from ext_authz.grpc_server import CannotServe  # noqa: PLC0415
+    from ext_authz.cannot_serve import CannotServe  # noqa: PLC0415
     from ext_authz.settings.load import load_settings  # noqa: PLC0415
 
     configure_logs(worker=parsed.worker)

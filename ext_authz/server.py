@@ -14,6 +14,7 @@ from ext_authz.audit.decision_log import DecisionLog
 from ext_authz.audit.fingerprint import Fingerprints
 from ext_authz.audit.log import AuditLog, AuditUnavailable
 from ext_authz.audit.record import Recorder
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessTokens
@@ -21,7 +22,7 @@ from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Redeemer
 from ext_authz.exchange.token_endpoint import TokenEndpoint
-from ext_authz.grpc_server import SERVICE, CannotServe, bind, grpc_server
+from ext_authz.grpc_server import SERVICE, bind, grpc_server
 from ext_authz.identity.issuer_keys import IssuerKeys, KeysUnavailable
 from ext_authz.identity.issuer_metadata import (
     IssuerMetadata,

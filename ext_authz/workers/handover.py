@@ -6,7 +6,7 @@ stays open behind them: when it ends, the parent is gone.
 
 from typing import Final
 
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 
 PIPE: Final = 0  # the worker's standard input
 _LENGTH: Final = 8  # bytes

@@ -6,8 +6,6 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from ext_authz.grpc_server import SERVICE
-
 _SECONDS: Final = 1.0
 _OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)  # a failed try is no reason to wait
 
@@ -17,7 +15,7 @@ async def serves(listen: str) -> bool:
     async with grpc.aio.insecure_channel(listen, _OPTIONS) as channel:
         check = HealthStub(channel).Check  # type: ignore[attr-defined]  # set at run time
         try:
-            answer = await check(HealthCheckRequest(service=SERVICE), timeout=_SECONDS)
+            answer = await check(HealthCheckRequest(), timeout=_SECONDS)
         except grpc.aio.AioRpcError:
             return False
     return bool(answer.status == HealthCheckResponse.SERVING)

@@ -5,7 +5,7 @@ import signal
 import time
 from typing import Final
 
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.log import Logger, logger
 from ext_authz.settings.workers import of_worker
 from ext_authz.workers.back_off import BackOff

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Sequence
 from typing import Final
 
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.log import Logger, log_uncaught, logger
 from ext_authz.settings.yaml_cursor import SettingsInvalid
 from ext_authz.workers.plan import Plan, read_plan
@@ -92,7 +92,9 @@ class Supervisor:
     async def _replace_all(self, plan: Plan) -> None:
         """One at a time, first those that do not serve; raises `CannotServe`."""
         wanted = _numbers(plan)
-        for number in sorted({*self._posts, *wanted}, key=self._is_serving):
+        for index, number in enumerate(sorted({*self._posts, *wanted}, key=self._is_serving)):
+            if index:
+                await asyncio.sleep(SETTLE_SECONDS)
             await self._until_others_serve(number)
             if number not in wanted:
                 await self._posts.pop(number).stop()
@@ -100,7 +102,6 @@ class Supervisor:
                 await self._posts[number].replace(plan)
             else:
                 await self._add(number, plan)
-            await asyncio.sleep(SETTLE_SECONDS)
 
     async def _add(self, number: int, plan: Plan) -> None:
         post = Post(number, plan)

@@ -8,12 +8,12 @@ from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from typing import Final
 
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.workers.handover import packed
 from ext_authz.workers.health import serves
 from ext_authz.workers.plan import Plan
 
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.workers.handover import packed, received
 
 DOCUMENTS = [b"listen: x\n", b"", "workers: 2".encode("utf-16"), b"x" * 1_000_000]
