@@ -1,8 +1,9 @@
-"""Two workers of one service behind a real Envoy: the shipped envoy.yaml, both of them its endpoints."""
+"""Two workers of one service behind a real Envoy: the shipped envoy.yaml, with what docs/workers.md adds."""
 
 import asyncio
 import contextlib
 import functools
+import re
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -27,11 +28,16 @@ from ext_authz.demo.front import (
     service_serves,
     shipped_yaml,
 )
+from ext_authz.demo.loopback import free_ports
 from ext_authz.demo.world import World
 from tests.envoy.chaos.gateway import CONNECTING, until
 from tests.envoy.chaos.load import Caller
 from tests.envoy.recorder import Recorder
 
+PAGE: Final = Path(__file__).parents[3] / "docs/workers.md"
+SETTINGS, ENDPOINTS, FILTER, METADATA, BALANCING = (
+    yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+)
 WORKERS: Final = (1, 2)
 CLUSTERS: Final = ("mcp_ext_authz", "mcp_ext_authz_access_log")
 
@@ -80,12 +86,12 @@ class Workers:
 
         await until(is_said, seconds=90)
 
-    def allowed(self) -> set[str]:
-        """Every decision to allow that is on record."""
-        events = [event for worker in WORKERS for event in _whole(self.audit_file(worker))]
+    def allowed(self) -> dict[str, int]:
+        """Every decision to allow that is on record, and the worker that made it."""
         return {
-            event["metadata"]["correlation_uid"]
-            for event in events
+            event["metadata"]["correlation_uid"]: worker
+            for worker in WORKERS
+            for event in _whole(self.audit_file(worker))
             if event["unmapped"]["event"] == "decision"
             and event["unmapped"]["decision"]["verdict"] == "allow"
         }
@@ -117,21 +123,45 @@ async def workers(folder: Path) -> AsyncIterator[Workers]:
 
 
 def _configuration(world: World, folder: Path, upstream: int) -> str:
-    """The shipped file, as an operator extends it to two workers; the recorder is the CRM."""
-    tree = yaml.safe_load(relocated(shipped_yaml().read_text(), world, folder))
+    """The shipped file, extended to two workers; the recorder at port `upstream` is the CRM."""
+    tree = yaml.safe_load(shipped_yaml().read_text())
     settings = tree["node"]["metadata"]["mcp_ext_authz"]
-    settings["workers"] = len(WORKERS)
-    settings["listen"] = f"unix:{folder}/check-{{worker}}.sock"
-    settings["audit"]["file"] = f"{folder}/audit-{{worker}}.jsonl"
-    clusters = {cluster["name"]: cluster for cluster in tree["static_resources"]["clusters"]}
+    audit = {**settings["audit"], **SETTINGS["audit"]}
+    settings.update({**SETTINGS, "audit": audit})
     for name in CLUSTERS:
-        _endpoints(clusters[name])[:] = [
-            {"endpoint": {"address": {"pipe": {"path": f"{folder}/check-{worker}.sock"}}}}
-            for worker in WORKERS
-        ]
-    (crm,) = _endpoints(clusters["crm"])
+        _cluster(tree, name)["load_assignment"].update(ENDPOINTS)
+    tree = yaml.safe_load(relocated(yaml.safe_dump(tree), world, folder))
+    (locality,) = _cluster(tree, "crm")["load_assignment"]["endpoints"]
+    (crm,) = locality["lb_endpoints"]
     crm["endpoint"]["address"]["socket_address"]["port_value"] = upstream
     return yaml.safe_dump(tree)
+
+
+@contextlib.asynccontextmanager
+async def sticky(up: Workers) -> AsyncIterator[str]:
+    """A second Envoy, which sends a user token to the same worker each time; gives the CRM's URL."""
+    tree = yaml.safe_load((up.folder / "envoy.yaml").read_text())
+    front = f"http://127.0.0.1:{(port := free_ports().front)}"
+    tree["admin"]["address"]["pipe"]["path"] += ".sticky"
+    (listener,) = tree["static_resources"]["listeners"]
+    listener["address"]["socket_address"]["port_value"] = port
+    filters = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
+    filters[0]["typed_config"]["grpc_service"].update(METADATA)
+    filters[:0] = FILTER
+    cluster = _cluster(tree, "mcp_ext_authz")
+    del cluster["lb_policy"]
+    cluster.update(BALANCING)
+    configuration = up.folder / "sticky.yaml"
+    configuration.write_text(yaml.safe_dump(tree))
+    async with process("sticky", envoy_command(configuration), up.folder):
+        await until(lambda: envoy_listens(front), seconds=90)
+        yield f"{front}/crm/mcp"
+
+
+def _cluster(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    clusters: list[dict[str, Any]] = tree["static_resources"]["clusters"]
+    (cluster,) = (cluster for cluster in clusters if cluster["name"] == name)
+    return cluster
 
 
 def _whole(file: Path) -> Iterator[dict[str, Any]]:
@@ -139,12 +169,6 @@ def _whole(file: Path) -> Iterator[dict[str, Any]]:
     for line in file.read_bytes().split(b"\n")[:-1]:
         with contextlib.suppress(orjson.JSONDecodeError):
             yield orjson.loads(line)
-
-
-def _endpoints(cluster: dict[str, Any]) -> list[dict[str, Any]]:
-    (locality,) = cluster["load_assignment"]["endpoints"]
-    endpoints: list[dict[str, Any]] = locality["lb_endpoints"]
-    return endpoints
 
 
 async def _warm(socket: Path, users: Sequence[Caller]) -> None:
