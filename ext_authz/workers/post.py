@@ -13,7 +13,7 @@ from ext_authz.workers.health import serves
 from ext_authz.workers.plan import Plan
 from ext_authz.workers.worker import Worker
 
-STOP_SECONDS: Final = 10.0  # beyond `timeouts.check`, which what is in flight may take
+STOP_SECONDS: Final = 15.0  # beyond `timeouts.check`: the audit and its copies are closed as well
 _ENDED_WELL: Final = {0, -signal.SIGTERM}  # the latter before it has begun to serve
 _log: Final[Logger] = logger("workers")
 
