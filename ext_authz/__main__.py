@@ -10,6 +10,7 @@ from typing import Any
 from ext_authz import __version__
 from ext_authz.auditor.commands import add_audit
 from ext_authz.log import configure_logs, silence_libraries
+from ext_authz.settings.settings import Settings
 from ext_authz.settings.yaml_cursor import SettingsInvalid
 
 
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serving = commands.add_parser("serve", help="answer Envoy's ext_authz filter")
     serving.add_argument("file", help="an Envoy bootstrap YAML, or the settings mapping alone")
+    serving.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # how we start our workers
     serving.set_defaults(run=_serve)
     demo = commands.add_parser("demo", help="run everything on loopback and show it")
     demo.add_argument("--keep", action="store_true", help="stay up and print how to try it by hand")
@@ -44,18 +46,44 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(parsed: argparse.Namespace) -> int:
     # Imported here, since the audit's commands need neither gRPC nor HTTP, which take a second to load.
-    from ext_authz.grpc_server import CannotServe  # noqa: PLC0415
-    from ext_authz.server import serve  # noqa: PLC0415
+    from ext_authz.cannot_serve import CannotServe  # noqa: PLC0415
     from ext_authz.settings.load import load_settings  # noqa: PLC0415
 
-    settings = load_settings(parsed.file)
-    configure_logs()
+    configure_logs(worker=parsed.worker)
     silence_libraries()
     try:
-        run_loop(serve(settings))
+        if parsed.worker is not None:
+            return _work(parsed.file, parsed.worker)
+        settings = load_settings(parsed.file)
+        return _supervise(parsed.file) if settings.workers > 1 else _serve_alone(settings)
     except CannotServe as error:
         _say(str(error))
         return 1
+
+
+def _serve_alone(settings: Settings) -> int:
+    from ext_authz.server import serve  # noqa: PLC0415
+    from ext_authz.settings.workers import for_worker  # noqa: PLC0415
+
+    run_loop(serve(for_worker(settings, 1)))
+    return 0
+
+
+def _supervise(file: str) -> int:
+    from ext_authz.workers.supervisor import supervise  # noqa: PLC0415
+
+    return 0 if asyncio.run(supervise(file)) else 1
+
+
+def _work(file: str, number: int) -> int:
+    """Serves as one of several workers, on the settings that the parent hands over."""
+    from ext_authz.server import serve  # noqa: PLC0415
+    from ext_authz.settings.load import load_document  # noqa: PLC0415
+    from ext_authz.settings.workers import for_worker  # noqa: PLC0415
+    from ext_authz.workers.handover import PIPE, received  # noqa: PLC0415
+
+    settings = load_document(received(PIPE), file)
+    run_loop(serve(for_worker(settings, number), parent=PIPE))
     return 0
 
 

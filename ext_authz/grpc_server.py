@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from ext_authz._protos.external_auth_pb2 import DESCRIPTOR, CheckRequest, CheckResponse
 from ext_authz.access_log.streams import MAX_STREAMS, AccessLogStreams
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.check import Check
 from ext_authz.log import logger, place_of
 
@@ -26,10 +27,6 @@ _OPTIONS: Final = (
     ("grpc.http2.max_ping_strikes", 0),  # Envoy's keepalive would have us hang up on it
 )
 _log: Final = logger("grpc")
-
-
-class CannotServe(Exception):
-    """The service cannot start; the message is one sentence for the operator."""
 
 
 class Authorization:

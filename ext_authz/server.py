@@ -5,7 +5,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from grpc_health.v1 import health_pb2
 
@@ -17,6 +17,7 @@ from ext_authz.audit.log import AuditLog, AuditUnavailable
 from ext_authz.audit.otlp.start import OtlpUnusable, sent_to_collector
 from ext_authz.audit.record import Recorder
 from ext_authz.audit.stdout_sink import copied_to_stdout
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessTokens
@@ -24,7 +25,7 @@ from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Redeemer
 from ext_authz.exchange.token_endpoint import TokenEndpoint
-from ext_authz.grpc_server import SERVICE, CannotServe, bind, grpc_server
+from ext_authz.grpc_server import SERVICE, bind, grpc_server
 from ext_authz.identity.issuer_keys import IssuerKeys, KeysUnavailable
 from ext_authz.identity.issuer_metadata import (
     IssuerMetadata,
@@ -32,7 +33,7 @@ from ext_authz.identity.issuer_metadata import (
     openid_locations,
 )
 from ext_authz.identity.verify import Users
-from ext_authz.log import logger, place_of
+from ext_authz.log import log_uncaught, logger
 from ext_authz.outbound import Outbound
 from ext_authz.request.catalogue import Catalogue
 from ext_authz.settings.settings import (
@@ -82,13 +83,16 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     _log.info("stopped")
 
 
-async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT."""
+async def serve(settings: Settings, *, parent: int | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; or until `parent`, a pipe that its parent holds open, ends."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_log_uncaught)
+    loop.set_exception_handler(log_uncaught)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _ignore_hangup)
+    if parent is not None:
+        loop.add_reader(parent, _lose_parent, loop, parent, stop)
     async with running(settings):
         leave_alone_what_stays()
         await stop.wait()
@@ -100,11 +104,15 @@ def leave_alone_what_stays() -> None:
     gc.freeze()
 
 
-def _log_uncaught(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    """An exception that nobody awaits; asyncio would print its text, which may hold anything."""
-    error = context.get("exception")
-    at = place_of(error) if error is not None else []
-    _log.error("uncaught", exception=type(error).__name__, at=at)
+def _ignore_hangup() -> None:
+    """Alone, nobody would serve meanwhile; of several, the parent is the one to ask."""
+    _log.warning("hangup_ignored", why="only the parent of several workers replaces them")
+
+
+def _lose_parent(loop: asyncio.AbstractEventLoop, parent: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(parent)
+    _log.error("parent_lost")
+    stop.set()
 
 
 class Issuers:

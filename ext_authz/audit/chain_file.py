@@ -5,6 +5,7 @@ and named by the record behind it, and the chain goes on from the last whole rec
 """
 
 import contextlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -266,9 +267,13 @@ class ChainFile:
 
 
 def siblings(path: Path) -> list[Path]:
-    """The files that were put aside from `path`, by us or by logrotate."""
+    """The files that were put aside from `path`, by us or by logrotate.
+
+    Not so `audit-10.jsonl` from `audit-1.jsonl`: that is the file of another worker.
+    """
+    aside = re.compile(re.escape(path.stem) + r"(?![A-Za-z0-9])")
     try:
-        names = [found for found in path.parent.iterdir() if found.name.startswith(path.stem)]
+        names = [found for found in path.parent.iterdir() if aside.match(found.name)]
     except OSError:
         return []
     return [found for found in names if found != path and path.suffix in found.suffixes]

@@ -20,7 +20,14 @@ from ext_authz.settings.settings import (
     Timeouts,
 )
 from ext_authz.settings.url import needed_url, optional_url
-from ext_authz.settings.yaml_cursor import Cursor, SettingsInvalid, open_yaml
+from ext_authz.settings.workers import of_worker, read_workers, refuse_shared
+from ext_authz.settings.yaml_cursor import (
+    Cursor,
+    Faults,
+    SettingsInvalid,
+    open_yaml,
+    parse_yaml,
+)
 
 SIGNATURE_ALGORITHMS: Final = ("ES256", "ES384", "ES512", "EdDSA", "PS256", "RS256")
 MAX_TIMEOUT_SECONDS: Final = 60
@@ -39,18 +46,26 @@ def load_settings(file: str) -> Settings:
     return read_settings(settings_of(open_yaml(file)))
 
 
+def load_document(document: bytes, file: str) -> Settings:
+    """As `load_settings`, where what stands in `file` was read already."""
+    return read_settings(settings_of(parse_yaml(document, Faults(file))))
+
+
 def read_settings(root: Cursor) -> Settings:
     """The settings under `root`; raises `SettingsInvalid`."""
+    workers = read_workers(root)
     identity_providers = _by_issuer(root, "identity_providers", _identity_provider)
     authorization_servers = _by_issuer(root, "authorization_servers", _authorization_server)
     settings = Settings(
-        listen=_listen(root),
+        listen=_listen(root, workers),
         identity_providers=MappingProxyType(identity_providers),
         authorization_servers=MappingProxyType(authorization_servers),
         servers=MappingProxyType(_servers(root, authorization_servers)),
         audit=read_audit(root),
         timeouts=_timeouts(root),
+        workers=workers,
     )
+    refuse_shared(root, workers)
     root.refuse_unknown()
     if root.faults.found:
         raise SettingsInvalid(root.faults.found)
@@ -201,15 +216,20 @@ def _scope(entry: Cursor) -> str:
     return scope
 
 
-def _listen(root: Cursor) -> str:
+def _listen(root: Cursor, workers: int) -> str:
     member = root.need("listen", "Give `unix:/path/check.sock` or `127.0.0.1:9191`.")
     text = member.text() if member else ""
-    if member and text.startswith("unix:"):
-        if not Path(text.removeprefix("unix:")).is_absolute():
-            member.fault("is not an absolute path", "Write unix:/run/mcp-ext-authz/check.sock.")
-    elif member:
-        _check_tcp(member, text)
+    for number in range(1, workers + 1):
+        if member:
+            _check_address(member, of_worker(text, number))
     return text
+
+
+def _check_address(member: Cursor, text: str) -> None:
+    if not text.startswith("unix:"):
+        _check_tcp(member, text)
+    elif not Path(text.removeprefix("unix:")).is_absolute():
+        member.fault("is not an absolute path", "Write unix:/run/mcp-ext-authz/check.sock.")
 
 
 def _check_tcp(member: Cursor, text: str) -> None:

@@ -150,7 +150,10 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything the service was told. The mappings are keyed by issuer, and by server name."""
+    """Everything the service was told. The mappings are keyed by issuer, and by server name.
+
+    With several workers, address and files may hold the place of a worker's number: `workers.for_worker`.
+    """
 
     listen: str
     identity_providers: Mapping[str, IdentityProvider]
@@ -158,3 +161,4 @@ class Settings:
     servers: Mapping[str, McpServer]
     audit: AuditSettings
     timeouts: Timeouts
+    workers: int = 1

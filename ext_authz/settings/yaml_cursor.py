@@ -185,14 +185,18 @@ def _text(node: yaml.Node) -> str:
 
 def open_yaml(file: str) -> Cursor:
     """The root of the YAML file; raises `SettingsInvalid` where there is none to read."""
-    faults = Faults(file)
+    return parse_yaml(read_document(file), Faults(file))
+
+
+def read_document(file: str) -> bytes:
+    """What stands in the file; raises `SettingsInvalid` where it cannot be read."""
     try:
         with open(file, "rb") as stream:  # noqa: PTH123 - the name is shown as it was given
-            document = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except OSError as error:
+        faults = Faults(file)
         faults.add(0, "file", f"cannot be read: {error.strerror}", "Give the path of a YAML file.")
         raise SettingsInvalid(faults.found) from None
-    return parse_yaml(document, faults)
 
 
 def parse_yaml(document: bytes, faults: Faults) -> Cursor:

@@ -32,8 +32,8 @@ def _assert_judged(entry: Entry) -> None:
     """Nothing but a decision of ours makes a call an allowed one."""
     outcome = entry.outcome
     assert outcome.decision_id is None or len(bytes.fromhex(outcome.decision_id)) == 16
-    assert outcome.decision_id is not None or not entry.is_allowed
-    assert entry.is_bypass is (outcome.reached_server and not entry.is_allowed)
+    assert outcome.decision_id is not None or not outcome.is_allowed
+    assert outcome.is_bypass is (outcome.reached_server and not outcome.is_allowed)
 
 
 def _assert_kept(entry: Entry, event: Mapping[str, Any]) -> None:

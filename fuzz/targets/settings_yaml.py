@@ -11,6 +11,7 @@ from ext_authz.outbound import is_loopback
 from ext_authz.settings.envoy_yaml import settings_of
 from ext_authz.settings.load import read_settings
 from ext_authz.settings.settings import AuditSettings, Settings, SubjectForm
+from ext_authz.settings.workers import for_worker
 from ext_authz.settings.yaml_cursor import Faults, SettingsInvalid, parse_yaml
 from fuzz.targets.url import assert_guarded
 from tests.unit.auditor.chains import PEM
@@ -29,7 +30,8 @@ def one_input(data: bytes) -> None:
     except SettingsInvalid as invalid:
         _assert_placed(invalid, lines=len(LINE_BREAK.findall(data)) + 1)
     else:
-        _assert_sound(settings)
+        for number in range(1, settings.workers + 1):
+            _assert_sound(for_worker(settings, number))
 
 
 def _assert_placed(invalid: SettingsInvalid, lines: int) -> None:

@@ -18,7 +18,7 @@ import grpc
 import orjson
 import pytest
 
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.settings.settings import Durability
 from tests.abuse.auditing import verified
 from tests.abuse.program import behind, program

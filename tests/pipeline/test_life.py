@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ext_authz._protos.external_auth_pb2 import CheckResponse
 from ext_authz._protos.external_auth_pb2_grpc import AuthorizationStub
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.reasons import Reason
 from ext_authz.server import running
 from ext_authz.settings.settings import Timeouts

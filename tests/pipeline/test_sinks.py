@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ext_authz.grpc_server import CannotServe
+from ext_authz.cannot_serve import CannotServe
 from ext_authz.settings.settings import OtlpSink
 from tests.doubles.otlp_receiver import OtlpReceiver
 from tests.pipeline.gateway import Gateway

@@ -34,6 +34,18 @@ def raised(depth: int) -> ValueError:
     raise AssertionError
 
 
+def test_a_worker_signs_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(worker=2)
+    logger("server").info("serving")
+    logger("workers").info("worker_died", worker=1)
+    lines = map(json.loads, capsys.readouterr().err.splitlines())
+
+    assert [(line["event"], line["worker"]) for line in lines] == [
+        ("serving", 2),
+        ("worker_died", 1),
+    ]
+
+
 def test_an_event_is_one_json_line_with_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs()
     logger("exchange").warning("exchange_failed", server="crm", reason="as_unavailable")

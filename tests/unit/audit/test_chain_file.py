@@ -418,6 +418,40 @@ def test_a_restart_after_a_rotation_goes_on_with_the_chain(file: Path, opened: O
     assert_one_chain([*whole_lines(aside), *whole_lines(file)])
 
 
+@pytest.mark.parametrize(
+    ("name", "is_sibling"),
+    [
+        ("audit-1-20260101T000000Z-000000000001.jsonl", True),
+        ("audit-1.jsonl.1", True),
+        ("audit-1-20260101.jsonl", True),
+        ("audit-10.jsonl", False),
+        ("audit-12-20260101T000000Z-000000000001.jsonl", False),
+        ("audit-2.jsonl", False),
+        ("audit-1b.jsonl", False),
+    ],
+)
+def test_the_files_of_another_worker_were_not_put_aside_from_ours(
+    tmp_path: Path, name: str, *, is_sibling: bool
+) -> None:
+    (tmp_path / name).touch()
+
+    assert [found.name for found in siblings(tmp_path / "audit-1.jsonl")] == [name] * is_sibling
+
+
+def test_a_chain_is_not_resumed_from_that_of_another_worker(
+    opened: Open, file: Path, tmp_path: Path
+) -> None:
+    opened().write([A])
+    file.rename(tmp_path / "audit0.jsonl")
+    opened().write([B])
+
+    (first,), (second,) = (
+        {each["unmapped"]["record_integrity"]["chain_uid"] for each in events_in(chain)}
+        for chain in (tmp_path / "audit0.jsonl", file)
+    )
+    assert first != second
+
+
 # ---- checkpoints
 
 

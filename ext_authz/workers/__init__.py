@@ -1,0 +1,1 @@
+"""Several processes: a parent keeps its workers running, and replaces them one at a time."""
