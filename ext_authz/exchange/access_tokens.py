@@ -113,7 +113,8 @@ class AccessTokens:
         try:
             token = await self._both_legs_in_time(user, server, legs)
         except Denied as denied:
-            self._failures.remember(key, user.token.digest(), denied)
+            if legs.made:  # where nobody was asked, there is nothing to spare them
+                self._failures.remember(key, user.token.digest(), denied)
             denied.legs = legs.made
             raise
         self._failures.forget(key)
@@ -140,9 +141,11 @@ class AccessTokens:
         return await self._one_try(user, server, legs)
 
     async def _one_try(self, user: VerifiedUser, server: McpServer, legs: Legs) -> AccessToken:
-        id_jag = await self._id_jags[user.issuer].obtain(user, server, legs)
         redeemer = self._redeemers[server.authorization_server.issuer]
-        return self._token(user, server, id_jag, await redeemer.redeem(id_jag, server, legs))
+        with redeemer.admission() as permit:  # no ID-JAG is minted that could not be redeemed now
+            id_jag = await self._id_jags[user.issuer].obtain(user, server, legs)
+            grant = await redeemer.redeem(id_jag, server, legs, permit)
+        return self._token(user, server, id_jag, grant)
 
     def _token(
         self, user: VerifiedUser, server: McpServer, id_jag: IdJag, grant: Grant

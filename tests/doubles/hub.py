@@ -75,7 +75,8 @@ class Hub:
     async def leg_2(self, id_jag: IdJag, server: McpServer | None = None) -> Grant:
         server = server or self.server()
         redeemer = self._redeemers[server.authorization_server.issuer]
-        return await redeemer.redeem(id_jag, server, Legs(self._time.clock))
+        with redeemer.admission() as permit:
+            return await redeemer.redeem(id_jag, server, Legs(self._time.clock), permit)
 
     async def token_for(self, user: VerifiedUser, server: McpServer | None = None) -> AccessToken:
         return await self.access_tokens.token_for(user, server or self.server())
