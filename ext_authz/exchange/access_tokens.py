@@ -1,6 +1,7 @@
 """The access token for a user at a server: from the cache, from a running exchange, or by both legs."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -52,6 +53,12 @@ class AccessToken:
     id_jag_digest: bytes | None = field(default=None, repr=False)
 
 
+def weight(token: AccessToken) -> int:
+    """The bytes that keeping `token` takes, beside what each entry of the cache does."""
+    texts = (token.subject, token.id_jag_jti, *token.scope)
+    return token.value.length() + sum(map(sys.getsizeof, texts))
+
+
 class AccessTokens:
     """Gives access tokens to verified users; `seconds` bounds one exchange, both legs together."""
 
@@ -67,7 +74,7 @@ class AccessTokens:
         self._redeemers = redeemers
         self._clock = clock
         self._seconds = seconds
-        self._cache: TokenCache[AccessToken] = TokenCache(clock)
+        self._cache: TokenCache[AccessToken] = TokenCache(clock, weigh=weight)
         self._failures = FailureMemory(clock)
         self._flight: SingleFlight[AccessToken] = SingleFlight()
 
