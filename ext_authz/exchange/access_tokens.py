@@ -19,9 +19,10 @@ from ext_authz.leg import Leg
 from ext_authz.reasons import Denied, Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import McpServer
-from ext_authz.single_flight import SingleFlight
+from ext_authz.single_flight import SingleFlight, TooManyWait
 
 MARGIN_SECONDS: Final = 30  # a token must outlive the request that carries it, and clocks differ
+MAX_WAITERS: Final = 1_000  # for one exchange: no session takes all the room for Checks
 MAX_AGE_SECONDS: Final = 3600  # the identity provider's word is asked for again at least hourly
 
 
@@ -76,7 +77,7 @@ class AccessTokens:
         self._seconds = seconds
         self._cache: TokenCache[AccessToken] = TokenCache(clock, weigh=weight)
         self._failures = FailureMemory(clock)
-        self._flight: SingleFlight[AccessToken] = SingleFlight()
+        self._flight: SingleFlight[AccessToken] = SingleFlight(MAX_WAITERS)
 
     async def token_for(self, user: VerifiedUser, server: McpServer) -> AccessToken:
         """An access token of `server` for `user`; raises `Denied`.
@@ -110,6 +111,9 @@ class AccessTokens:
         except Denied as denied:
             # A copy for each waiter: one exception object would gather the tracebacks of them all.
             raise denied.copy() from None
+        except TooManyWait:
+            detail = "too many wait for this exchange already"
+            raise Denied(Reason.EXCHANGE_OVERLOADED, detail) from None
         return replace(token, source=Source.JOINED) if joined else token
 
     def _is_remembered(self, key: str, user: VerifiedUser) -> bool:
