@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from ext_authz.clock import Clock
@@ -13,6 +14,7 @@ from ext_authz.exchange.failure_memory import OF_THE_TOKEN, FailureMemory
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
 from ext_authz.exchange.legs import Legs
+from ext_authz.exchange.refresh_ahead import Renewal, UnshownLegs, ending_seconds
 from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg
@@ -38,7 +40,8 @@ class Source(StrEnum):
 class AccessToken:
     """What leg 2 returned, for one user at one server. `expires_at` is in wall-clock seconds.
 
-    `legs` are the requests that were made for it now: none where it came from the cache.
+    `legs` are the requests that were made for it now: none where it came from the cache, unless it
+    was renewed ahead, and this is its first use.
     `id_jag_digest` is the SHA-256 of the ID-JAG, which itself is never kept.
     """
 
@@ -77,6 +80,7 @@ class AccessTokens:
         self._seconds = seconds
         self._cache: TokenCache[AccessToken] = TokenCache(clock, weigh=weight)
         self._failures = FailureMemory(clock)
+        self._unshown = UnshownLegs()
         self._flight: SingleFlight[AccessToken] = SingleFlight(MAX_WAITERS)
 
     async def token_for(self, user: VerifiedUser, server: McpServer) -> AccessToken:
@@ -87,11 +91,34 @@ class AccessTokens:
         key = cache_key(user, server)
         cached = await self._cache.get(key)
         if cached is not None:
-            return cached
+            if self._cache.is_ending(key):
+                self._renew_ahead(key, user, server)
+            return self._shown(key, cached)
         failure = self._failures.recall(key, user.token.digest())
         if failure is not None:
             raise failure
         return await self._join_or_exchange(key, user, server)
+
+    def _renew_ahead(self, key: str, user: VerifiedUser, server: McpServer) -> None:
+        """Begins an exchange that nobody waits for, unless one runs, or has failed just now."""
+        if self._failures.holds(key):
+            return
+        renewal = Renewal(
+            key=key,
+            user=user,
+            server=server,
+            cache=self._cache,
+            failures=self._failures,
+            unshown=self._unshown,
+            clock=self._clock,
+        )
+        exchange = partial(self._exchange, key, user, server)
+        self._flight.begin(key, lambda: renewal.run(exchange))
+
+    def _shown(self, key: str, cached: AccessToken) -> AccessToken:
+        """`cached`, with the legs that it was had by ahead, where no Check has shown them yet."""
+        legs = self._unshown.take(key, cached.id_jag_jti)
+        return replace(cached, legs=legs) if legs else cached
 
     async def _join_or_exchange(
         self, key: str, user: VerifiedUser, server: McpServer
@@ -130,7 +157,8 @@ class AccessTokens:
             raise
         self._failures.forget(key)
         kept = replace(token, source=Source.CACHE)
-        await self._cache.put(key, kept, seconds=self._keep_seconds(kept))
+        seconds = self._keep_seconds(kept)
+        await self._cache.put(key, kept, seconds=seconds, ending=ending_seconds(key, seconds))
         return replace(token, legs=legs.made)
 
     async def _both_legs_in_time(

@@ -93,13 +93,12 @@ class FailureMemory:
         For a little longer than that, by chance, so that the failures of many do not end together.
         """
         seconds = max(SECONDS.get(denied.reason, DEFAULT_SECONDS), denied.retry_after or 0)
-        seconds *= 1 + SPREAD * self._clock.chance()
         self._failures[key] = _Failure(
             reason=denied.reason,
             detail=denied.detail,
             retry_after=denied.retry_after,
             token_digest=token_digest,
-            until=self._clock.monotonic() + seconds,
+            until=self._clock.monotonic() + seconds * (1 + SPREAD * self._clock.chance()),
         )
         self._failures.move_to_end(key)
         while len(self._failures) > self._max_entries:

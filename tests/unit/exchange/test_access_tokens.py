@@ -279,13 +279,16 @@ async def test_a_token_is_kept_for_less_than_its_life_and_an_hour_at_most(
     time: MovableTime,
     lifetime: int,
     kept: float,
+    idp: IdentityProvider,
 ) -> None:
     authorization_server.token.dial = Dial(members={"expires_in": lifetime})
-    await hub.token_for(alice)
+    bob = hub.user(idp.sign_in(sub="bob"), subject="bob")
+    for user in (alice, bob):
+        await hub.token_for(user)
     time.passes(kept - 0.1)
     before = await hub.token_for(alice)
     time.passes(0.2)
-    after = await hub.token_for(alice)
+    after = await hub.token_for(bob)
 
     assert (before.source, after.source) == (Source.CACHE, Source.EXCHANGE)
 

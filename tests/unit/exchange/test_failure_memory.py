@@ -1,5 +1,7 @@
 """Which failures are remembered, for whom, and how long."""
 
+from itertools import pairwise
+
 import pytest
 
 from ext_authz.exchange.failure_memory import FailureMemory
@@ -144,7 +146,7 @@ def test_the_failures_of_many_do_not_end_together(time: MovableTime) -> None:
         time.passes(0.1) if len(left) > 1 else time.passes(10)
     assert left[0] == 100
     assert left == sorted(left, reverse=True)
-    assert max(before - after for before, after in zip(left, left[1:], strict=False)) <= 6
+    assert max(before - after for before, after in pairwise(left)) <= 6
     assert left[-1] <= 5
 
 

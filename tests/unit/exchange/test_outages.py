@@ -35,9 +35,7 @@ def leg(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def broken(
-    leg: str, idp: IdentityProvider, authorization_server: AuthorizationServer
-) -> Endpoint:
+def broken(leg: str, idp: IdentityProvider, authorization_server: AuthorizationServer) -> Endpoint:
     return idp.token if leg == "leg 1" else authorization_server.token
 
 
