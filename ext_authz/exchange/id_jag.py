@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 from ext_authz.clock import Clock
 from ext_authz.exchange.circuit_breaker import Permit
+from ext_authz.exchange.issuances import Issuances
 from ext_authz.exchange.legs import LEG_1, LegNotes, Legs
 from ext_authz.exchange.refusals import FAULTS, leg_1_denial
 from ext_authz.exchange.token_answer import scope_of, token_of, token_type_of
@@ -49,11 +50,14 @@ class IdJag:
 
 
 class IdJagIssuer:
-    """Obtains ID-JAGs from one identity provider."""
+    """Obtains ID-JAGs from one identity provider; `issuances` counts them, where it grants so many."""
 
-    def __init__(self, endpoint: TokenEndpoint, clock: Clock) -> None:
+    def __init__(
+        self, endpoint: TokenEndpoint, clock: Clock, issuances: Issuances | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._clock = clock
+        self._issuances = issuances
 
     async def obtain(self, user: VerifiedUser, server: McpServer, legs: Legs) -> IdJag:
         """A fresh ID-JAG for `user` at `server`, noted as one of `legs`; raises `Denied`.
@@ -71,6 +75,8 @@ class IdJagIssuer:
     ) -> IdJag:
         answer = await self._endpoint.post(_request(user, server), notes, permit)
         token, scope = _read(answer, server)
+        if self._issuances is not None:
+            self._issuances.count(user, server)
         if server.scopes and not scope:
             raise Denied(Reason.SCOPE_DENIED, "no requested scope was granted at leg 1")
         id_jag = self._checked(token, user, server, scope)
