@@ -113,7 +113,7 @@ class AccessTokens:
             clock=self._clock,
         )
         exchange = partial(self._exchange, key, user, server)
-        self._flight.begin(key, lambda: renewal.run(exchange))
+        self._flight.begin(key, lambda: renewal.renew(exchange))
 
     def _shown(self, key: str, cached: AccessToken) -> AccessToken:
         """`cached`, with the legs that it was had by ahead, where no Check has shown them yet."""

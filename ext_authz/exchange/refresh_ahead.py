@@ -100,7 +100,7 @@ class Renewal(Generic[T]):
     unshown: UnshownLegs
     clock: Clock
 
-    async def run(self, exchange: Callable[[], Awaitable[T]]) -> T:
+    async def renew(self, exchange: Callable[[], Awaitable[T]]) -> T:
         """What `exchange` gives, and raises, for whoever has come to wait for it after all.
 
         `exchange` keeps its token, and remembers its failure, by itself.
