@@ -96,7 +96,7 @@ class Outbound:
         """
         return await self._send("POST", url, form, headers)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def post_bytes(self, url: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """POSTs `body` to `url`, its type among the `headers`; raises `OutboundError`.
 
         Tried once more only as `post_form` is.

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     AS_ANSWER_INVALID = "as_answer_invalid"
     # this service
     DEADLINE_EXCEEDED = "deadline_exceeded"
+    EXCHANGE_OVERLOADED = "exchange_overloaded"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     AUDIT_OVERLOADED = "audit_overloaded"
     AUDIT_SLOW = "audit_slow"

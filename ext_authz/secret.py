@@ -30,6 +30,10 @@ class Secret:
         """The text itself, for the wire and nowhere else."""
         return self._value
 
+    def length(self) -> int:
+        """How many characters it has."""
+        return len(self._value)
+
     def digest(self) -> bytes:
         """SHA-256 of the text: tells two secrets apart without keeping either."""
         if self._digest is None:

@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -12,7 +13,7 @@ from grpc_health.v1 import health_pb2
 from ext_authz.access_log.outcomes import Outcomes
 from ext_authz.access_log.streams import AccessLogStreams
 from ext_authz.audit.decision_log import DecisionLog
-from ext_authz.audit.fingerprint import Fingerprints
+from ext_authz.audit.fingerprint import SHORTEST_KEY, Fingerprints
 from ext_authz.audit.log import AuditLog, AuditUnavailable
 from ext_authz.audit.otlp.start import OtlpUnusable, sent_to_collector
 from ext_authz.audit.record import Recorder
@@ -23,6 +24,7 @@ from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessTokens
 from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJagIssuer
+from ext_authz.exchange.issuances import Issuances
 from ext_authz.exchange.jwt_bearer import Redeemer
 from ext_authz.exchange.token_endpoint import TokenEndpoint
 from ext_authz.grpc_server import SERVICE, bind, grpc_server
@@ -124,6 +126,8 @@ class Issuers:
         self.keys: dict[str, IssuerKeys] = {}
         self.id_jags: dict[str, IdJagIssuer] = {}
         self.redeemers: dict[str, Redeemer] = {}
+        self.issuances: dict[str, Issuances] = {}
+        self._name_of = _users_names(settings.audit)
         for provider in settings.identity_providers.values():
             self._add_provider(provider)
         for server in settings.authorization_servers.values():
@@ -135,9 +139,10 @@ class Issuers:
         self.keys[issuer] = IssuerKeys(metadata, provider.jwks_uri, self._outbound, self._clock)
         named = provider.token_endpoint
         locate = configured(named) if named else discovered(metadata, on_origin=False)
-        self.id_jags[issuer] = IdJagIssuer(
-            self._endpoint(issuer, provider.client, locate), self._clock
-        )
+        if provider.quota is not None:
+            self.issuances[issuer] = Issuances(provider.quota, self._clock, self._name_of)
+        endpoint = self._endpoint(issuer, provider.client, locate)
+        self.id_jags[issuer] = IdJagIssuer(endpoint, self._clock, self.issuances.get(issuer))
 
     def _add_authorization_server(self, server: AuthorizationServer) -> None:
         metadata = self._metadata(server.issuer, authorization_server_locations(server.issuer))
@@ -188,9 +193,21 @@ async def _audit_log(settings: AuditSettings, clock: Clock) -> AsyncIterator[Aud
 
 
 def _recorder(settings: AuditSettings) -> Recorder:
+    return Recorder(_fingerprints(settings), settings.subject)
+
+
+def _fingerprints(settings: AuditSettings) -> Fingerprints | None:
     key = settings.fingerprint_key
-    fingerprints = Fingerprints(key.read().reveal()) if key is not None else None
-    return Recorder(fingerprints, settings.subject)
+    return Fingerprints(key.read().reveal()) if key is not None else None
+
+
+def _users_names(settings: AuditSettings) -> Callable[[str, str], str]:
+    """What the log, which is not the audit, calls users: their keyed hash, whatever the audit shows.
+
+    Without a key for it, one of this process's own: it tells users apart, and nobody who they are.
+    """
+    fingerprints = _fingerprints(settings) or Fingerprints(secrets.token_hex(SHORTEST_KEY))
+    return fingerprints.of_subject
 
 
 async def _warm(keys: Mapping[str, IssuerKeys]) -> None:

@@ -1,9 +1,11 @@
 """The access token for a user at a server: from the cache, from a running exchange, or by both legs."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from ext_authz.clock import Clock
@@ -12,15 +14,17 @@ from ext_authz.exchange.failure_memory import OF_THE_TOKEN, FailureMemory
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
 from ext_authz.exchange.legs import Legs
+from ext_authz.exchange.refresh_ahead import Renewal, UnshownLegs, ending_seconds
 from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg
 from ext_authz.reasons import Denied, Reason
 from ext_authz.secret import Secret
 from ext_authz.settings.settings import McpServer
-from ext_authz.single_flight import SingleFlight
+from ext_authz.single_flight import SingleFlight, TooManyWait
 
 MARGIN_SECONDS: Final = 30  # a token must outlive the request that carries it, and clocks differ
+MAX_WAITERS: Final = 1_000  # for one exchange: no session takes all the room for Checks
 MAX_AGE_SECONDS: Final = 3600  # the identity provider's word is asked for again at least hourly
 
 
@@ -36,7 +40,8 @@ class Source(StrEnum):
 class AccessToken:
     """What leg 2 returned, for one user at one server. `expires_at` is in wall-clock seconds.
 
-    `legs` are the requests that were made for it now: none where it came from the cache.
+    `legs` are the requests that were made for it now: none where it came from the cache, unless it
+    was renewed ahead, and this is its first use.
     `id_jag_digest` is the SHA-256 of the ID-JAG, which itself is never kept.
     """
 
@@ -50,6 +55,12 @@ class AccessToken:
     source: Source
     legs: tuple[Leg, ...] = ()
     id_jag_digest: bytes | None = field(default=None, repr=False)
+
+
+def weight(token: AccessToken) -> int:
+    """The bytes that keeping `token` takes, beside what each entry of the cache does."""
+    texts = (token.subject, token.id_jag_jti, *token.scope)
+    return token.value.length() + sum(map(sys.getsizeof, texts))
 
 
 class AccessTokens:
@@ -67,9 +78,10 @@ class AccessTokens:
         self._redeemers = redeemers
         self._clock = clock
         self._seconds = seconds
-        self._cache: TokenCache[AccessToken] = TokenCache(clock)
+        self._cache: TokenCache[AccessToken] = TokenCache(clock, weigh=weight)
         self._failures = FailureMemory(clock)
-        self._flight: SingleFlight[AccessToken] = SingleFlight()
+        self._unshown = UnshownLegs()
+        self._flight: SingleFlight[AccessToken] = SingleFlight(MAX_WAITERS)
 
     async def token_for(self, user: VerifiedUser, server: McpServer) -> AccessToken:
         """An access token of `server` for `user`; raises `Denied`.
@@ -79,11 +91,34 @@ class AccessTokens:
         key = cache_key(user, server)
         cached = await self._cache.get(key)
         if cached is not None:
-            return cached
+            if self._cache.is_ending(key):
+                self._renew_ahead(key, user, server)
+            return self._shown(key, cached)
         failure = self._failures.recall(key, user.token.digest())
         if failure is not None:
             raise failure
         return await self._join_or_exchange(key, user, server)
+
+    def _renew_ahead(self, key: str, user: VerifiedUser, server: McpServer) -> None:
+        """Begins an exchange that nobody waits for, unless one runs, or has failed just now."""
+        if self._failures.holds(key):
+            return
+        renewal = Renewal(
+            key=key,
+            user=user,
+            server=server,
+            cache=self._cache,
+            failures=self._failures,
+            unshown=self._unshown,
+            clock=self._clock,
+        )
+        exchange = partial(self._exchange, key, user, server)
+        self._flight.begin(key, lambda: renewal.renew(exchange))
+
+    def _shown(self, key: str, cached: AccessToken) -> AccessToken:
+        """`cached`, with the legs that it was had by ahead, where no Check has shown them yet."""
+        legs = self._unshown.take(key, cached.id_jag_jti)
+        return replace(cached, legs=legs) if legs else cached
 
     async def _join_or_exchange(
         self, key: str, user: VerifiedUser, server: McpServer
@@ -103,6 +138,9 @@ class AccessTokens:
         except Denied as denied:
             # A copy for each waiter: one exception object would gather the tracebacks of them all.
             raise denied.copy() from None
+        except TooManyWait:
+            detail = "too many wait for this exchange already"
+            raise Denied(Reason.EXCHANGE_OVERLOADED, detail) from None
         return replace(token, source=Source.JOINED) if joined else token
 
     def _is_remembered(self, key: str, user: VerifiedUser) -> bool:
@@ -113,12 +151,14 @@ class AccessTokens:
         try:
             token = await self._both_legs_in_time(user, server, legs)
         except Denied as denied:
-            self._failures.remember(key, user.token.digest(), denied)
+            if legs.made:  # where nobody was asked, there is nothing to spare them
+                self._failures.remember(key, user.token.digest(), denied)
             denied.legs = legs.made
             raise
         self._failures.forget(key)
         kept = replace(token, source=Source.CACHE)
-        await self._cache.put(key, kept, seconds=self._keep_seconds(kept))
+        seconds = self._keep_seconds(kept)
+        await self._cache.put(key, kept, seconds=seconds, ending=ending_seconds(key, seconds))
         return replace(token, legs=legs.made)
 
     async def _both_legs_in_time(
@@ -140,9 +180,11 @@ class AccessTokens:
         return await self._one_try(user, server, legs)
 
     async def _one_try(self, user: VerifiedUser, server: McpServer, legs: Legs) -> AccessToken:
-        id_jag = await self._id_jags[user.issuer].obtain(user, server, legs)
         redeemer = self._redeemers[server.authorization_server.issuer]
-        return self._token(user, server, id_jag, await redeemer.redeem(id_jag, server, legs))
+        with redeemer.admission() as permit:  # no ID-JAG is minted that could not be redeemed now
+            id_jag = await self._id_jags[user.issuer].obtain(user, server, legs)
+            grant = await redeemer.redeem(id_jag, server, legs, permit)
+        return self._token(user, server, id_jag, grant)
 
     def _token(
         self, user: VerifiedUser, server: McpServer, id_jag: IdJag, grant: Grant

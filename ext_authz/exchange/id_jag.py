@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Final, NoReturn
 
 from ext_authz.clock import Clock
+from ext_authz.exchange.circuit_breaker import Permit
+from ext_authz.exchange.issuances import Issuances
 from ext_authz.exchange.legs import LEG_1, LegNotes, Legs
 from ext_authz.exchange.refusals import FAULTS, leg_1_denial
 from ext_authz.exchange.token_answer import scope_of, token_of, token_type_of
@@ -48,23 +50,33 @@ class IdJag:
 
 
 class IdJagIssuer:
-    """Obtains ID-JAGs from one identity provider."""
+    """Obtains ID-JAGs from one identity provider; `issuances` counts them, where it grants so many."""
 
-    def __init__(self, endpoint: TokenEndpoint, clock: Clock) -> None:
+    def __init__(
+        self, endpoint: TokenEndpoint, clock: Clock, issuances: Issuances | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._clock = clock
+        self._issuances = issuances
 
     async def obtain(self, user: VerifiedUser, server: McpServer, legs: Legs) -> IdJag:
-        """A fresh ID-JAG for `user` at `server`, noted as one of `legs`; raises `Denied`."""
-        with legs.leg(LEG_1) as notes:
-            return await self._obtain(user, server, notes)
+        """A fresh ID-JAG for `user` at `server`, noted as one of `legs`; raises `Denied`.
 
-    async def _obtain(self, user: VerifiedUser, server: McpServer, notes: LegNotes) -> IdJag:
+        No leg is noted where the provider was not asked, because it has failed repeatedly.
+        """
         try:
-            answer = await self._endpoint.post(_request(user, server), notes)
-            token, scope = _read(answer, server)
+            with self._endpoint.admission() as permit, legs.leg(LEG_1) as notes:
+                return await self._obtain(user, server, notes, permit)
         except FAULTS as fault:
             raise leg_1_denial(fault) from None
+
+    async def _obtain(
+        self, user: VerifiedUser, server: McpServer, notes: LegNotes, permit: Permit
+    ) -> IdJag:
+        answer = await self._endpoint.post(_request(user, server), notes, permit)
+        token, scope = _read(answer, server)
+        if self._issuances is not None:
+            self._issuances.count(user, server)
         if server.scopes and not scope:
             raise Denied(Reason.SCOPE_DENIED, "no requested scope was granted at leg 1")
         id_jag = self._checked(token, user, server, scope)

@@ -1,9 +1,11 @@
 """Leg 2: the ID-JAG becomes an access token at the MCP server's AS (RFC 7523 section 2.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from ext_authz.exchange.circuit_breaker import Permit
 from ext_authz.exchange.id_jag import IdJag
 from ext_authz.exchange.legs import LEG_2, LegNotes, Legs
 from ext_authz.exchange.refusals import FAULTS, leg_2_denial
@@ -34,17 +36,31 @@ class Redeemer:
     def __init__(self, endpoint: TokenEndpoint) -> None:
         self._endpoint = endpoint
 
-    async def redeem(self, id_jag: IdJag, server: McpServer, legs: Legs) -> Grant:
-        """The grant for `id_jag`, which is spent thereby, noted as one of `legs`; raises `Denied`."""
-        with legs.leg(LEG_2) as notes:
-            return await self._redeem(id_jag, server, notes)
+    @contextmanager
+    def admission(self) -> Iterator[Permit]:
+        """The right to one `redeem` in the block: to be had before an ID-JAG is obtained for it.
 
-    async def _redeem(self, id_jag: IdJag, server: McpServer, notes: LegNotes) -> Grant:
+        Raises `Denied` where the authorization server is not asked now.
+        """
         try:
-            answer = await self._endpoint.post(_request(id_jag, server), notes)
-            grant = _read(answer, id_jag, server)
+            with self._endpoint.admission() as permit:
+                yield permit
         except FAULTS as fault:
             raise leg_2_denial(fault) from None
+
+    async def redeem(self, id_jag: IdJag, server: McpServer, legs: Legs, permit: Permit) -> Grant:
+        """The grant for `id_jag`, which is spent thereby, noted as one of `legs`; raises `Denied`."""
+        try:
+            with legs.leg(LEG_2) as notes:
+                return await self._redeem(id_jag, server, notes, permit)
+        except FAULTS as fault:
+            raise leg_2_denial(fault) from None
+
+    async def _redeem(
+        self, id_jag: IdJag, server: McpServer, notes: LegNotes, permit: Permit
+    ) -> Grant:
+        answer = await self._endpoint.post(_request(id_jag, server), notes, permit)
+        grant = _read(answer, id_jag, server)
         if id_jag.scope and not grant.scope:
             raise Denied(Reason.SCOPE_DENIED, "no requested scope was granted at leg 2")
         notes.scope, notes.lifetime = grant.scope, grant.lifetime

@@ -4,13 +4,17 @@ The only caller of token endpoints. What a provider says in words stays here: an
 answer goes on, checked for its alphabet, and nothing else does.
 """
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from ext_authz.clock import Clock
+from ext_authz.exchange.circuit_breaker import CircuitBreaker, CircuitOpen, Permit
 from ext_authz.exchange.client_auth import credentials_for
 from ext_authz.exchange.legs import LegNotes
+from ext_authz.identity.issuer_metadata import MetadataUnavailable
 from ext_authz.outbound import Outbound, OutboundError, Reply
 from ext_authz.settings.secret_source import SecretUnreadable
 from ext_authz.settings.settings import OAuthClient
@@ -68,31 +72,65 @@ class TokenEndpoint:
         self._locate = locate
         self._outbound = outbound
         self._clock = clock
+        self.breaker = CircuitBreaker(issuer, clock)
 
-    async def post(self, grant: Mapping[str, str], notes: LegNotes) -> Mapping[str, object]:
+    @contextmanager
+    def admission(self) -> Iterator[Permit]:
+        """The right to one `post` in the block.
+
+        Raises `EndpointUnavailable`, before anything is sent, where the endpoint is not asked now.
+        """
+        try:
+            with self.breaker.admitted() as permit:
+                yield permit
+        except CircuitOpen as refusal:
+            raise EndpointUnavailable(str(refusal), retry_after=refusal.retry_after) from None
+
+    async def post(
+        self, grant: Mapping[str, str], notes: LegNotes, permit: Permit
+    ) -> Mapping[str, object]:
         """Posts `grant` with our credentials; gives the JSON object of a 200 answer.
 
-        Notes the answer's status, and the error code of a refusal.
+        Notes the answer's status, and the error code of a refusal; tells `permit` how it went.
         Raises `TokenRefused`, `EndpointUnavailable`, `RateLimited`, `CredentialUnreadable` or
         `AnswerInvalid`, and what the locating raises.
         """
+        started = self._clock.monotonic()
+        try:
+            reply = await self._reply(grant)
+        except (EndpointUnavailable, MetadataUnavailable):
+            permit.failed()
+            raise
+        except asyncio.CancelledError:
+            permit.cut_off(self._clock.monotonic() - started)
+            raise
+        notes.status = reply.status
+        if reply.status >= _SERVER_ERROR:
+            permit.failed(reply.retry_after)
+        else:
+            permit.answered()
+        return _noted(reply, notes)
+
+    async def _reply(self, grant: Mapping[str, str]) -> Reply:
         url = await self._locate()
         try:
             credentials = credentials_for(self.client, self.issuer, url, self._clock)
         except SecretUnreadable as error:
             raise CredentialUnreadable(str(error)) from None
         try:
-            reply = await self._outbound.post_form(
+            return await self._outbound.post_form(
                 url, {**grant, **credentials.form}, credentials.headers
             )
         except OutboundError as error:
             raise EndpointUnavailable(str(error)) from None
-        notes.status = reply.status
-        try:
-            return _read(reply)
-        except TokenRefused as refusal:
-            notes.error = refusal.code or None
-            raise
+
+
+def _noted(reply: Reply, notes: LegNotes) -> Mapping[str, object]:
+    try:
+        return _read(reply)
+    except TokenRefused as refusal:
+        notes.error = refusal.code or None
+        raise
 
 
 def _read(reply: Reply) -> Mapping[str, object]:

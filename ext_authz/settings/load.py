@@ -10,6 +10,7 @@ from ext_authz.outbound import is_loopback
 from ext_authz.settings.audit_settings import read_audit
 from ext_authz.settings.envoy_yaml import settings_of
 from ext_authz.settings.oauth_client import read_client
+from ext_authz.settings.quota import read_quota
 from ext_authz.settings.settings import (
     AuthorizationServer,
     IdentityProvider,
@@ -101,6 +102,7 @@ def _identity_provider(item: Cursor) -> IdentityProvider | None:
         token_endpoint=optional_url(item, "token_endpoint"),
         jwks_uri=optional_url(item, "jwks_uri"),
         sign_in_scopes=_scopes(item, "sign_in_scopes"),
+        quota=read_quota(item),
     )
     item.refuse_unknown()
     if audience is not None and not provider.audience:

@@ -1,7 +1,7 @@
 """The settings as typed, frozen values. Reading and checking them is `load.py`'s subject."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ext_authz.settings.secret_source import SecretSource
@@ -42,8 +42,20 @@ class OAuthClient:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """So many ID-JAGs in so many days, for each user and each client at an authorization server."""
+
+    exchanges: int
+    days: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityProvider:
-    """An issuer of user tokens and ID-JAGs, and how its tokens are to be read."""
+    """An issuer of user tokens and ID-JAGs, and how its tokens are to be read.
+
+    `quota` changes nothing in what it issues: it is no part of the printed form, which cached tokens
+    are kept under.
+    """
 
     issuer: str
     audience: tuple[str, ...]
@@ -53,6 +65,7 @@ class IdentityProvider:
     token_endpoint: str | None
     jwks_uri: str | None
     sign_in_scopes: tuple[str, ...]
+    quota: Quota | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

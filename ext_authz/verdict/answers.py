@@ -248,6 +248,13 @@ ANSWERS: Final = MappingProxyType(
             meaning="The Check ran out of its time.",
             fix="Look at the providers' response times; keep Envoy's timeout above `check_timeout`.",
         ),
+        Reason.EXCHANGE_OVERLOADED: Answer(
+            status=503,
+            retry_after=1,
+            text=_UNAVAILABLE,
+            meaning="More Checks of one user session wait for the same exchange than may wait for one.",
+            fix="Look for a client that floods, and at the providers' response times.",
+        ),
         Reason.AUDIT_UNAVAILABLE: Answer(
             status=503,
             retry_after=5,

@@ -1,10 +1,12 @@
 """Answers of token endpoints, at either leg: denied, or fit to be used as they are."""
 
 from collections.abc import Coroutine, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final, TypeVar, cast
 
 from ext_authz.clock import Clock
+from ext_authz.exchange.circuit_breaker import CircuitBreaker, Permit
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
 from ext_authz.exchange.legs import LegNotes, Legs
@@ -29,7 +31,12 @@ class Endpoint:
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
 
-    async def post(self, _grant: Mapping[str, str], _notes: LegNotes) -> Mapping[str, object]:
+    def admission(self) -> AbstractContextManager[Permit]:
+        return CircuitBreaker("endpoint", CLOCK).admitted()
+
+    async def post(
+        self, _grant: Mapping[str, str], _notes: LegNotes, _permit: Permit
+    ) -> Mapping[str, object]:
         return _read(self._reply)
 
 
@@ -61,7 +68,9 @@ def _leg_1(endpoint: TokenEndpoint, server: McpServer) -> None:
 
 def _leg_2(endpoint: TokenEndpoint, server: McpServer) -> None:
     spent = IdJag(token=Secret("id-jag"), jti="jti-1", scope=server.scopes, expires_at=0)
-    grant = _product(Redeemer(endpoint).redeem(spent, server, Legs(CLOCK)))
+    redeemer = Redeemer(endpoint)
+    with redeemer.admission() as permit:
+        grant = _product(redeemer.redeem(spent, server, Legs(CLOCK), permit))
     if grant is not None:
         _assert_fit(grant, server.scopes)
         assert 1 <= grant.lifetime <= DAY

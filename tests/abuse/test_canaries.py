@@ -20,8 +20,8 @@ from tests.doubles.audit_records import records_in
 
 NOTHING: Final = set[str]()
 ALLOWS: Final = ("allow", "allow from the cache", "document")
-# Eight thousand callers would have to give up first; its words are those of the other two.
-NOT_HEARD: Final = {Reason.AUDIT_OVERLOADED}
+# So many callers would have to wait first; their words are those of the others.
+NOT_HEARD: Final = {Reason.AUDIT_OVERLOADED, Reason.EXCHANGE_OVERLOADED}
 OUTCOMES: Final = [*sorted(set(Reason) - {Reason.ABANDONED} - NOT_HEARD), *ALLOWS]
 PRINTED: Final = (  # what holds a secret, or holds what holds one
     "AccessToken",

@@ -343,6 +343,6 @@ async def test_every_await_is_crossed_by_a_fault(
         "single_flight.py",
         "outbound.py",
         # when the service ends, and to a collector: no Check waits for either
-        except_in=frozenset({"close", "__aexit__", "post"}),
+        except_in=frozenset({"close", "__aexit__", "post_bytes", "renew", "_stop_after"}),
     )
     assert everywhere - crossed == set()

@@ -1,5 +1,6 @@
 """The hub between the doubles: everything from a verified user to an access token."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,10 +76,16 @@ class Hub:
     async def leg_2(self, id_jag: IdJag, server: McpServer | None = None) -> Grant:
         server = server or self.server()
         redeemer = self._redeemers[server.authorization_server.issuer]
-        return await redeemer.redeem(id_jag, server, Legs(self._time.clock))
+        with redeemer.admission() as permit:
+            return await redeemer.redeem(id_jag, server, Legs(self._time.clock), permit)
 
     async def token_for(self, user: VerifiedUser, server: McpServer | None = None) -> AccessToken:
         return await self.access_tokens.token_for(user, server or self.server())
+
+    async def settled(self) -> None:
+        """Waits for the exchanges that are on their way, whether or not anybody else does."""
+        exchanges = self.access_tokens._flight._tasks.values()
+        await asyncio.gather(*exchanges, return_exceptions=True)
 
     def _id_jag_issuer(self, provider: IdentityProvider) -> IdJagIssuer:
         locate = self._locate(provider, openid_locations(provider.issuer), on_origin=False)

@@ -8,12 +8,15 @@ START: Final = 1_795_000_000.0  # 2026-11-18
 
 
 class MovableTime:
-    """Both of a `Clock`'s times, standing still until they are moved."""
+    """Both of a `Clock`'s times, standing still until they are moved. Nothing is left to chance."""
 
     def __init__(self, wall: float = START) -> None:
         self.wall = wall
         self.monotonic = 5_000.0
-        self.clock = Clock(wall=lambda: self.wall, monotonic=lambda: self.monotonic)
+        self.chance = 0.0
+        self.clock = Clock(
+            wall=lambda: self.wall, monotonic=lambda: self.monotonic, chance=lambda: self.chance
+        )
 
     @property
     def now(self) -> int:

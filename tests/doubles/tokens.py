@@ -3,13 +3,21 @@
 import base64
 import json
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, Final
 
 import jwt
 
 from tests.doubles.signing_keys import SigningKey
 
-ABSENT: Final = object()  # as a change: leaves the member out
+
+class Absent(Enum):
+    """As a change: leaves the member out."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
 Part = Mapping[str, object] | bytes  # raw bytes for what no JSON writer would write
 Sign = Callable[[bytes], bytes]
 

@@ -230,4 +230,4 @@ def breaking_clock(time: MovableTime, *, where: str) -> Clock:
             raise RuntimeError(PROVIDERS_WORDS)
         return time.wall
 
-    return Clock(wall=wall, monotonic=time.clock.monotonic)
+    return Clock(wall=wall, monotonic=time.clock.monotonic, chance=time.clock.chance)

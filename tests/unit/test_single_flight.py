@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ext_authz.single_flight import SingleFlight
+from ext_authz.single_flight import SingleFlight, TooManyWait
 
 
 class Exchange:
@@ -172,3 +172,58 @@ async def test_a_run_that_is_cancelled_frees_its_key(
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
     assert len(flight) == 0
     assert noise == []
+
+
+# ---- so many and no more
+
+
+async def test_so_many_may_wait_and_no_more(exchange: Exchange) -> None:
+    flight: SingleFlight[str] = SingleFlight(3)
+    tasks = await callers(flight, exchange, 3)
+    for _ in range(2):
+        with pytest.raises(TooManyWait):
+            await flight.run("key", exchange)
+    exchange.succeed("token")
+
+    assert [result for result, _ in await asyncio.gather(*tasks)] == ["token"] * 3
+    assert exchange.begun == 1
+
+
+async def test_one_keys_crowd_is_nobody_elses(exchange: Exchange) -> None:
+    flight: SingleFlight[str] = SingleFlight(3)
+    await callers(flight, exchange, 3)
+    other = Exchange()
+    other.succeed("token")
+
+    assert await flight.run("another key", other) == ("token", False)
+    exchange.succeed("token")
+
+
+@pytest.mark.parametrize("end", ["left", "served", "failed"])
+async def test_whoever_goes_makes_room(exchange: Exchange, end: str) -> None:
+    flight: SingleFlight[str] = SingleFlight(3)
+    tasks = await callers(flight, exchange, 3)
+    if end == "left":
+        for task in tasks:
+            task.cancel()
+    elif end == "served":
+        exchange.succeed("token")
+    else:
+        exchange.fail(OSError("down"))
+    await asyncio.gather(*tasks, return_exceptions=True)
+    again = await callers(flight, Exchange() if end != "left" else exchange, 3)
+
+    assert not any(task.done() for task in again)
+    for task in again:
+        task.cancel()
+    await asyncio.gather(*again, return_exceptions=True)
+    assert flight._waiters == {}
+
+
+async def test_a_run_that_nobody_waits_for_takes_no_waiters_room(exchange: Exchange) -> None:
+    flight: SingleFlight[str] = SingleFlight(1)
+    flight.begin("key", exchange)
+    tasks = await callers(flight, exchange, 1)
+    exchange.succeed("token")
+
+    assert await tasks[0] == ("token", True)

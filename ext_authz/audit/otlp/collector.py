@@ -53,7 +53,7 @@ class Collector:
         """Posts an `ExportLogsServiceRequest` once."""
         try:
             headers = self._headers()
-            reply = await self._outbound.post(self._settings.endpoint, request, headers)
+            reply = await self._outbound.post_bytes(self._settings.endpoint, request, headers)
         except _HeaderUnusable as error:
             return Answer(fate=Fate.TRY_LATER, fault=str(error))
         except OutboundError as error:

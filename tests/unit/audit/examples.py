@@ -147,6 +147,9 @@ CASES: Final[Mapping[Reason, Case]] = {
     Reason.AS_METADATA_INVALID: _at_2(None, "the metadata names another issuer"),
     Reason.AS_ANSWER_INVALID: _at_2(200, "more scope was granted than requested"),
     Reason.DEADLINE_EXCEEDED: _at_2(None, "the exchange took too long"),
+    Reason.EXCHANGE_OVERLOADED: Case(
+        missing=THE_USER, detail="too many wait for this exchange already"
+    ),
     Reason.AUDIT_UNAVAILABLE: Case(missing=ALL),
     Reason.AUDIT_OVERLOADED: Case(missing=ALL),
     Reason.AUDIT_SLOW: Case(missing=ALL),

@@ -170,7 +170,7 @@ async def test_only_a_file_can_be_followed(receiver: OtlpReceiver) -> None:
 async def test_bytes_are_posted_as_they_are_with_the_type_given(outbound: Outbound) -> None:
     headers = {"content-type": "application/x-protobuf", "accept": "application/x-protobuf"}
     async with RawPeer(saying(answer(b"\x00\xff"))) as peer:
-        reply = await outbound.post(peer.url, b"a=1&\x00\xff", headers)
+        reply = await outbound.post_bytes(peer.url, b"a=1&\x00\xff", headers)
     head, _, body = peer.heard[0].partition(b"\r\n\r\n")
 
     assert (reply.status, reply.body) == (200, b"\x00\xff")
@@ -194,11 +194,11 @@ async def test_the_guards_hold_for_bytes_as_well(
 ) -> None:
     async with RawPeer(saying(said)) as peer:
         with pytest.raises(OutboundError, match=fault):
-            await outbound.post(peer.url, b"x", {})
+            await outbound.post_bytes(peer.url, b"x", {})
         assert len(peer.heard) == 1
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1/v1/logs", "https://169.254.169.254/v1/logs"])
 async def test_only_guarded_addresses_are_posted_to(outbound: Outbound, url: str) -> None:
     with pytest.raises(OutboundError):
-        await outbound.post(url, b"x", {})
+        await outbound.post_bytes(url, b"x", {})

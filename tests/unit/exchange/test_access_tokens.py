@@ -279,13 +279,16 @@ async def test_a_token_is_kept_for_less_than_its_life_and_an_hour_at_most(
     time: MovableTime,
     lifetime: int,
     kept: float,
+    idp: IdentityProvider,
 ) -> None:
     authorization_server.token.dial = Dial(members={"expires_in": lifetime})
-    await hub.token_for(alice)
+    bob = hub.user(idp.sign_in(sub="bob"), subject="bob")
+    for user in (alice, bob):
+        await hub.token_for(user)
     time.passes(kept - 0.1)
     before = await hub.token_for(alice)
     time.passes(0.2)
-    after = await hub.token_for(alice)
+    after = await hub.token_for(bob)
 
     assert (before.source, after.source) == (Source.CACHE, Source.EXCHANGE)
 
@@ -495,6 +498,24 @@ async def test_a_burst_that_fails_costs_one_call(
 
     assert len({denied.reason for denied in denials}) == 1
     assert legs.made == (1, 0)
+
+
+async def test_a_thousand_may_wait_for_an_exchange_and_no_more(
+    hub: Hub, alice: VerifiedUser, idp: IdentityProvider, legs: Calls
+) -> None:
+    gate = asyncio.Event()
+    idp.token.dial = Dial(gate=gate)
+    waiting = [asyncio.create_task(hub.token_for(alice)) for _ in range(1_000)]
+    await idp.token.called.wait()
+
+    denied = await denial(hub.token_for(alice))
+    bob = asyncio.create_task(hub.token_for(hub.user(idp.sign_in(sub="bob"), subject="bob")))
+    gate.set()
+
+    assert denied.reason is Reason.EXCHANGE_OVERLOADED
+    assert len({token.value for token in await asyncio.gather(*waiting)}) == 1
+    assert (await bob).subject == "bob"
+    assert legs.made == (2, 2)
 
 
 async def test_callers_at_once_never_get_one_anothers_token(

@@ -17,6 +17,7 @@ from ext_authz.settings.settings import (
     Match,
     McpServer,
     OAuthClient,
+    Quota,
     SubjectToken,
 )
 from tests.doubles.registrations import HUB, HUB_AT_SERVER
@@ -193,3 +194,11 @@ def test_no_delimiter_moves_a_character_from_one_part_to_the_next(
     other = Parts(issuer=first + middle, subject=last)
 
     assert (one.key == other.key) is (one == other)
+
+
+def test_a_quota_that_is_set_costs_nobody_their_token() -> None:
+    """Warnings about a quota are no reason to use more of it."""
+    user, server = Parts()._user(), Parts()._server()
+    provider = replace(user.provider, quota=Quota(exchanges=250, days=30))
+
+    assert cache_key(replace(user, provider=provider), server) == cache_key(user, server)

@@ -19,6 +19,7 @@ identity_providers:
   token_endpoint: https://idp.corp.example/token
   jwks_uri: https://idp.corp.example/keys
   sign_in_scopes: [openid, email]
+  quota: {exchanges: 250, days: 30}
   client:
     id: hub
     auth: private_key_jwt

@@ -18,6 +18,7 @@ from ext_authz.settings.settings import (
     Match,
     McpServer,
     OAuthClient,
+    Quota,
     Settings,
     SubjectToken,
     Timeouts,
@@ -106,6 +107,7 @@ def test_every_key_is_read(write_settings: WriteSettings, credentials: Credentia
                 token_endpoint="https://idp.corp.example/token",
                 jwks_uri="https://idp.corp.example/keys",
                 sign_in_scopes=("openid", "email"),
+                quota=Quota(exchanges=250, days=30.0),
             )
         },
         authorization_servers={"https://auth.crm.corp.example": auth},
@@ -269,7 +271,18 @@ def test_a_null_is_a_missing_value(write_settings: WriteSettings, value: str) ->
     assert faults_of(file) == [(1, "listen", "is missing")]
 
 
+QUOTA = "quota: {exchanges: 250, days: 30}"
 WRONG = [
+    # a quota
+    (QUOTA, "quota: 250", f"{IDP}.quota", "is not a mapping"),
+    (QUOTA, "quota: {days: 30}", f"{IDP}.quota.exchanges", "is missing"),
+    (QUOTA, "quota: {exchanges: 250}", f"{IDP}.quota.days", "is missing"),
+    ("days: 30", "days: 30, hours: 1", f"{IDP}.quota.hours", "is not a known key"),
+    ("days: 30", "days: month", f"{IDP}.quota.days", "is not a usable number of days"),
+    ("days: 30", "days: 367", f"{IDP}.quota.days", "is not a usable number of days"),
+    ("ges: 250", "ges: 0", f"{IDP}.quota.exchanges", "is not a usable number of exchanges"),
+    ("ges: 250", "ges: 2.5", f"{IDP}.quota.exchanges", "is not a whole number"),
+    ("ges: 250", "ges: 0.5", f"{IDP}.quota.exchanges", "is not a whole number"),
     # listen
     ("unix:/run/mcp-ext-authz/check.sock", "unix:check.sock", "listen", "is not an absolute path"),
     ("unix:/run/mcp-ext-authz/check.sock", "'unix:'", "listen", "is not an absolute path"),
