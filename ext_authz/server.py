@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from grpc_health.v1 import health_pb2
@@ -20,6 +20,8 @@ from ext_authz.exchange.access_tokens import AccessTokens
 from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Redeemer
+from ext_authz.exchange.shared.cache import SharedCache
+from ext_authz.exchange.shared.start import SharedCacheUnusable, shared_among_replicas
 from ext_authz.exchange.token_endpoint import TokenEndpoint
 from ext_authz.grpc_server import SERVICE, CannotServe, bind, grpc_server
 from ext_authz.identity.issuer_keys import IssuerKeys, KeysUnavailable
@@ -54,10 +56,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     async with (
         Outbound(seconds=settings.timeouts.call) as outbound,
         _audit_log(settings.audit, clock) as audit,
+        _shared_cache(settings, clock) as shared,
     ):
         outcomes = Outcomes(audit, clock, seconds=settings.audit.outcome_seconds)
         issuers = Issuers(settings, outbound, clock)
-        check = build_check(settings, issuers, audit, outcomes, clock)
+        check = build_check(settings, issuers, audit, outcomes, clock, shared)
         access_log = AccessLogStreams(outcomes)
         server, status = grpc_server(check, access_log)
         bind(server, settings.listen)
@@ -136,7 +139,12 @@ class Issuers:
 
 
 def build_check(
-    settings: Settings, issuers: Issuers, audit: AuditLog, outcomes: Outcomes, clock: Clock
+    settings: Settings,
+    issuers: Issuers,
+    audit: AuditLog,
+    outcomes: Outcomes,
+    clock: Clock,
+    shared: SharedCache | None = None,
 ) -> Check:
     """The one Check, from the settings' parts."""
     providers = settings.identity_providers
@@ -145,7 +153,7 @@ def build_check(
         catalogue=Catalogue(settings.servers, settings.authorization_servers),
         users=Users(providers, issuers.keys, clock),
         access_tokens=AccessTokens(
-            issuers.id_jags, issuers.redeemers, clock, seconds=timeouts.exchange
+            issuers.id_jags, issuers.redeemers, clock, seconds=timeouts.exchange, shared=shared
         ),
         metadata=ResourceMetadata(providers.values()),
         decisions=DecisionLog(_recorder(settings.audit), audit, clock),
@@ -165,6 +173,16 @@ async def _audit_log(settings: AuditSettings, clock: Clock) -> AsyncIterator[Aud
         yield audit
     finally:
         await audit.close()
+
+
+@asynccontextmanager
+async def _shared_cache(settings: Settings, clock: Clock) -> AsyncIterator[SharedCache | None]:
+    async with AsyncExitStack() as stack:
+        try:
+            shared = await stack.enter_async_context(shared_among_replicas(settings, clock))
+        except SharedCacheUnusable as error:
+            raise CannotServe(f"{error}.") from None
+        yield shared
 
 
 def _recorder(settings: AuditSettings) -> Recorder:

@@ -1,10 +1,10 @@
 """The access token for a user at a server: from the cache, from a running exchange, or by both legs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
 from ext_authz.clock import Clock
 from ext_authz.exchange.cache_key import cache_key
@@ -52,6 +52,29 @@ class AccessToken:
     id_jag_digest: bytes | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """A token, and for how many seconds from now it may be kept."""
+
+    token: AccessToken
+    seconds: float
+
+
+Fetch: TypeAlias = Callable[[], Awaitable[Lasting]]
+
+
+class Shared(Protocol):
+    """What replicas have in common: asked before an exchange, and never the reason for a failure."""
+
+    async def token(
+        self, key: str, user: VerifiedUser, server: McpServer, fetch: Fetch, *, newer_than: int = 0
+    ) -> Lasting:
+        """A token that another replica fetched, or what `fetch` brings; raises what that raises."""
+
+    async def drop(self, key: str) -> None:
+        """Forgets the token of `key`."""
+
+
 class AccessTokens:
     """Gives access tokens to verified users; `seconds` bounds one exchange, both legs together."""
 
@@ -62,11 +85,13 @@ class AccessTokens:
         clock: Clock,
         *,
         seconds: float,
+        shared: Shared | None = None,
     ) -> None:
         self._id_jags = id_jags
         self._redeemers = redeemers
         self._clock = clock
         self._seconds = seconds
+        self._shared = shared
         self._cache: TokenCache[AccessToken] = TokenCache(clock)
         self._failures = FailureMemory(clock)
         self._flight: SingleFlight[AccessToken] = SingleFlight()
@@ -84,6 +109,12 @@ class AccessTokens:
         if failure is not None:
             raise failure
         return await self._join_or_exchange(key, user, server)
+
+    async def drop(self, key: str) -> None:
+        """Forgets the token of `key` (`cache_key`), here and where replicas share theirs."""
+        await self._cache.drop(key)
+        if self._shared is not None:
+            await self._shared.drop(key)
 
     async def _join_or_exchange(
         self, key: str, user: VerifiedUser, server: McpServer
@@ -111,15 +142,24 @@ class AccessTokens:
     async def _exchange(self, key: str, user: VerifiedUser, server: McpServer) -> AccessToken:
         legs = Legs(self._clock)
         try:
-            token = await self._both_legs_in_time(user, server, legs)
+            lasting = await self._shared_or_fetched(key, user, server, legs)
         except Denied as denied:
             self._failures.remember(key, user.token.digest(), denied)
             denied.legs = legs.made
             raise
         self._failures.forget(key)
-        kept = replace(token, source=Source.CACHE)
-        await self._cache.put(key, kept, seconds=self._keep_seconds(kept))
-        return replace(token, legs=legs.made)
+        kept = replace(lasting.token, source=Source.CACHE)
+        await self._cache.put(key, kept, seconds=lasting.seconds)
+        return replace(lasting.token, legs=legs.made)
+
+    async def _shared_or_fetched(
+        self, key: str, user: VerifiedUser, server: McpServer, legs: Legs
+    ) -> Lasting:
+        async def fetch() -> Lasting:
+            token = await self._both_legs_in_time(user, server, legs)
+            return Lasting(token=token, seconds=self._keep_seconds(token))
+
+        return await (self._shared.token(key, user, server, fetch) if self._shared else fetch())
 
     async def _both_legs_in_time(
         self, user: VerifiedUser, server: McpServer, legs: Legs

@@ -19,6 +19,7 @@ from ext_authz.settings.settings import (
     SubjectToken,
     Timeouts,
 )
+from ext_authz.settings.shared_cache_settings import read_shared_cache
 from ext_authz.settings.url import needed_url, optional_url
 from ext_authz.settings.yaml_cursor import Cursor, SettingsInvalid, open_yaml
 
@@ -50,6 +51,7 @@ def read_settings(root: Cursor) -> Settings:
         servers=MappingProxyType(_servers(root, authorization_servers)),
         audit=read_audit(root),
         timeouts=_timeouts(root),
+        shared_cache=read_shared_cache(root),
     )
     root.refuse_unknown()
     if root.faults.found:
