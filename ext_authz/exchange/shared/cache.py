@@ -5,6 +5,7 @@ believed, this replica exchanges for itself. Failures are not shared: each repli
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -72,15 +73,19 @@ class SharedCache:
 
     @asynccontextmanager
     async def _renewing(self, lease: Lease) -> AsyncIterator[None]:
-        renewal = asyncio.create_task(self._renew(lease))
+        """Renewed as long as the block runs. A call that is under way then is waited for: it is short."""
+        over = asyncio.Event()
+        renewal = asyncio.create_task(self._renew_until(over, lease))
         try:
             yield
         finally:
-            renewal.cancel()
+            over.set()
             await asyncio.wait([renewal])
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew_until(self, over: asyncio.Event, lease: Lease) -> None:
         is_ours = True
-        while is_ours:
-            await asyncio.sleep(RENEW_SECONDS)
-            is_ours = await self._leases.renew(lease)
+        while is_ours and not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_SECONDS):
+                    await over.wait()
+            is_ours = over.is_set() or await self._leases.renew(lease)

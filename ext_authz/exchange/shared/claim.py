@@ -36,15 +36,14 @@ class Claims:
     ) -> Lasting | Lease | None:
         """A token that expires after `newer_than`, or the lease; None says to go without the server."""
         try:
-            async with asyncio.timeout(self._wait):
-                return await self._token_or_lease(key, user, server, newer_than)
-        except (TimeoutError, Unavailable):
+            return await self._token_or_lease(key, user, server, newer_than)
+        except Unavailable:
             return None
 
     async def _token_or_lease(
         self, key: str, user: VerifiedUser, server: McpServer, newer_than: int
     ) -> Lasting | Lease | None:
-        names, pause, refused = self._seals.names(key), FIRST_POLL_SECONDS, list[bytes]()
+        names, refused, polls = self._seals.names(key), list[bytes](), _Polls(self._wait)
         while len(refused) < MAX_REFUSED:
             match await self._leases.claim(names, refused):
                 case Lease() as lease:
@@ -58,8 +57,8 @@ class Claims:
                     self._remark("odd")
                     refused.append(b"")  # counts, and is no value of ours
                 case NoLease.BUSY:
-                    await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - apart, no more
-                    pause = min(2 * pause, LAST_POLL_SECONDS)
+                    if not await polls.next():
+                        break
         return None
 
     async def _believed(
@@ -84,3 +83,18 @@ class Claims:
         if now >= self._quiet_until.get(fault, 0.0):
             self._quiet_until[fault] = now + QUIET_SECONDS
             _log.error("shared_value_refused", fault=fault)
+
+
+class _Polls:
+    """Asking again: soon at first, then less often, and not for longer than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._end = self._now() + seconds
+        self._pause = FIRST_POLL_SECONDS
+
+    async def next(self) -> bool:
+        """Waits; whether there is time for another."""
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - so that all do not ask at once
+        self._pause = min(2 * self._pause, LAST_POLL_SECONDS)
+        return self._now() < self._end

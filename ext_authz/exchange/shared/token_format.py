@@ -15,7 +15,7 @@ from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.settings.settings import McpServer
 from ext_authz.strict_json import NotStrictJson, parse_object
 
-MAX_CLOCK_DIFFERENCE: Final = 300
+MAX_CLOCK_DIFFERENCE: Final = 60  # seconds by which the one who fetched it may be ahead
 _LATEST: Final = 2**53  # seconds: what every reader of JSON keeps exactly
 _DIGEST_BYTES: Final = 32
 _TYPES: Final[dict[str, type]] = {

@@ -4,6 +4,7 @@ The client library would do more than it is wanted for. Here it tries nothing tw
 in RESP3 a server could send it to another address.
 """
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Sequence
@@ -25,13 +26,14 @@ class ValkeyServer:
 
     def __init__(self, settings: SharedCacheSettings) -> None:
         address = settings.address
+        self._seconds = settings.seconds
         self._cache = RedisCache(
             endpoint=address.host,
             port=address.port,
             db=address.database,
             pool_max_size=MAX_CALLS,
             create_connection_timeout=settings.seconds,
-            timeout=settings.seconds,
+            timeout=None,  # its own, asyncio.wait_for, swallows a cancellation at times before Python 3.12
             ssl=address.tls,
             connection_pool_class=_tcp_pool if address.path is None else _socket_pool(address.path),
             connection_pool_kwargs=_how(settings),
@@ -40,9 +42,13 @@ class ValkeyServer:
     async def run(self, script: str, names: Sequence[str], arguments: Sequence[Argument]) -> object:
         """What the script answers, in bytes and whole numbers; raises `Unavailable`."""
         try:
-            answer: object = await self._cache.raw("eval", script, len(names), *names, *arguments)
+            async with asyncio.timeout(self._seconds):
+                return await self._evaluated(script, len(names), *names, *arguments)
         except Exception as error:  # noqa: BLE001 - what a server sends breaks its reader in many ways
             raise Unavailable(type(error).__name__) from None
+
+    async def _evaluated(self, *arguments: Argument) -> object:
+        answer: object = await self._cache.raw("eval", *arguments)
         return answer
 
     async def close(self) -> None:
