@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiocache.backends.redis import RedisCache
-from redis.asyncio import ConnectionPool, UnixDomainSocketConnection
+from redis.asyncio import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
+from redis.exceptions import RedisError
 
 from ext_authz.exchange.shared.breaker import MAX_CALLS, Argument, Unavailable
 from ext_authz.settings.secret_source import SecretSource
@@ -34,8 +35,7 @@ class ValkeyServer:
             pool_max_size=MAX_CALLS,
             create_connection_timeout=settings.seconds,
             timeout=None,  # its own, asyncio.wait_for, swallows a cancellation at times before Python 3.12
-            ssl=address.tls,
-            connection_pool_class=_tcp_pool if address.path is None else _socket_pool(address.path),
+            connection_pool_class=None if address.path is None else _socket_pool(address.path),
             connection_pool_kwargs=_how(settings),
         )
 
@@ -45,7 +45,7 @@ class ValkeyServer:
             async with asyncio.timeout(self._seconds):
                 return await self._evaluated(script, len(names), *names, *arguments)
         except Exception as error:  # noqa: BLE001 - what a server sends breaks its reader in many ways
-            raise Unavailable(type(error).__name__) from None
+            raise Unavailable(_code(error)) from None
 
     async def _evaluated(self, *arguments: Argument) -> object:
         answer: object = await self._cache.raw("eval", *arguments)
@@ -57,6 +57,12 @@ class ValkeyServer:
             await self._cache.client.aclose()
 
 
+def _code(error: Exception) -> str:
+    """The kind of fault. A refused password is a `ConnectionError` whose cause says what it is."""
+    cause = error.__cause__
+    return type(cause if isinstance(cause, RedisError) else error).__name__
+
+
 class _Password(CredentialProvider):
     """Read anew for each connection, so that a changed one is seen."""
 
@@ -65,6 +71,17 @@ class _Password(CredentialProvider):
 
     def get_credentials(self) -> tuple[str]:
         return (self._source.read().reveal(),)
+
+    async def get_credentials_async(self) -> tuple[str]:
+        return self.get_credentials()
+
+
+class _TlsConnection(SSLConnection):
+    """With a context that all share: to read the trusted certificates takes longer than a call may."""
+
+    def __init__(self, *, context: ssl.SSLContext, **how: Any) -> None:
+        super().__init__(**how)
+        self.ssl_context.context = context
 
 
 def _how(settings: SharedCacheSettings) -> dict[str, Any]:
@@ -77,16 +94,8 @@ def _how(settings: SharedCacheSettings) -> dict[str, Any]:
     if settings.password is not None:
         how["credential_provider"] = _Password(settings.password)
     if settings.address.tls:
-        how |= {
-            "ssl_cert_reqs": "required",
-            "ssl_check_hostname": True,
-            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
-        }
+        how |= {"connection_class": _TlsConnection, "context": ssl.create_default_context()}
     return how
-
-
-def _tcp_pool(**kwargs: Any) -> ConnectionPool:
-    return ConnectionPool(socket_keepalive=True, **kwargs)
 
 
 def _socket_pool(path: str) -> Callable[..., ConnectionPool]:
