@@ -18,7 +18,7 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
 
 from ext_authz.exchange.shared.breaker import MAX_CALLS, Argument, Unavailable
-from ext_authz.settings.secret_source import SecretSource
+from ext_authz.settings.secret_source import SecretSource, SecretUnreadable
 from ext_authz.settings.settings import SharedCacheSettings
 
 
@@ -58,9 +58,10 @@ class ValkeyServer:
 
 
 def _code(error: Exception) -> str:
-    """The kind of fault. A refused password is a `ConnectionError` whose cause says what it is."""
+    """The kind of fault. Of a password, it is a `ConnectionError` whose cause says more."""
     cause = error.__cause__
-    return type(cause if isinstance(cause, RedisError) else error).__name__
+    is_told = isinstance(cause, RedisError | SecretUnreadable)
+    return type(cause if is_told else error).__name__
 
 
 class _Password(CredentialProvider):
