@@ -56,7 +56,7 @@ class Claims:
                 case NoLease.ODD:
                     self._remark("odd")
                     refused.append(b"")  # counts, and is no value of ours
-                case NoLease.BUSY:
+                case _:  # another replica holds the lease
                     if not await polls.next():
                         break
         return None
