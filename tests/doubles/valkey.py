@@ -63,6 +63,10 @@ class Valkey:
         values: Any = await self.client.mget(names) if names else []
         return dict(zip(names, values, strict=True))
 
+    async def command(self, *words: str) -> None:
+        client: Any = self.client
+        await client.execute_command(*words)
+
     async def empty(self) -> None:
         await self.client.flushall()
 

@@ -7,8 +7,9 @@ from typing import Final, Protocol, TypeAlias
 from ext_authz.clock import Clock
 from ext_authz.log import Logger, logger
 
-PAUSE_SECONDS: Final = 5.0
-MAX_CALLS: Final = 32  # at once; whoever waits for a place here is not waiting for the server
+FIRST_PAUSE_SECONDS: Final = 0.5  # a hiccup is no outage
+PAUSE_SECONDS: Final = 5.0  # each pause is twice as long as the one before, up to this
+MAX_CALLS: Final = 8  # at once; waiting for a place here is not waiting for the server
 Argument: TypeAlias = str | bytes | int
 _log: Final[Logger] = logger("exchange")
 
@@ -34,6 +35,7 @@ class Breaker:
         self._places = asyncio.Semaphore(MAX_CALLS)
         self._is_lost = False
         self._not_before = 0.0
+        self._pause = FIRST_PAUSE_SECONDS
 
     async def run(
         self, script: str, names: Sequence[str], arguments: Sequence[Argument] = ()
@@ -55,13 +57,14 @@ class Breaker:
         now = self._clock.monotonic()
         if now < self._not_before:
             raise Unavailable("left_alone")
-        self._not_before = now + PAUSE_SECONDS  # this one goes and sees, nobody else meanwhile
+        self._pause = min(2 * self._pause, PAUSE_SECONDS)
+        self._not_before = now + self._pause  # this one goes and sees, nobody else meanwhile
 
     def _lost(self, fault: str) -> None:
         if not self._is_lost:
             _log.error("shared_cache_lost", fault=fault)
-        self._is_lost = True
-        self._not_before = self._clock.monotonic() + PAUSE_SECONDS
+            self._is_lost, self._pause = True, FIRST_PAUSE_SECONDS
+        self._not_before = self._clock.monotonic() + self._pause
 
     def _back(self) -> None:
         if self._is_lost:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ext_authz.exchange.shared.valkey_server import ValkeyServer
 
 _OF_THE_EXTRA: Final = "redis"
-_WAIT: Final = 0.5  # of the time for an exchange: the rest of the Check must do for one of our own
+_WAIT: Final = 0.75  # of the time for an exchange: the rest of a Check must do for our own
 
 
 class SharedCacheUnusable(Exception):

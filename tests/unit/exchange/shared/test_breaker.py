@@ -1,12 +1,14 @@
 """After a failure the server is left alone, and then asked by one."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import pytest
 import structlog
 
 from ext_authz.exchange.shared.breaker import (
+    FIRST_PAUSE_SECONDS,
     MAX_CALLS,
     PAUSE_SECONDS,
     Argument,
@@ -56,7 +58,7 @@ async def test_a_failure_is_followed_by_silence(
     breaker: Breaker, scripts: Scripts, time: MovableTime
 ) -> None:
     assert await fails(breaker) == "TimeoutError"
-    time.passes(PAUSE_SECONDS - 0.1)
+    time.passes(FIRST_PAUSE_SECONDS - 0.1)
 
     assert [await fails(breaker, "fine") for _ in range(10)] == ["left_alone"] * 10
     assert scripts.ran == ["fail"]
@@ -76,14 +78,24 @@ async def test_then_one_goes_to_see_and_nobody_else(
     assert await breaker.run("fine", ()) == ["fine"]
 
 
-async def test_who_sees_that_it_is_still_gone_begins_the_silence_anew(
-    breaker: Breaker, time: MovableTime
+async def test_it_is_asked_less_and_less_often_while_it_is_gone(
+    breaker: Breaker, scripts: Scripts, time: MovableTime
 ) -> None:
-    await fails(breaker)
-    time.passes(PAUSE_SECONDS)
+    asked = []
+    for tenths in range(240):
+        if await fails(breaker) == "TimeoutError":
+            asked.append(tenths)
+        time.passes(0.1)
 
-    assert await fails(breaker) == "TimeoutError"
-    assert await fails(breaker, "fine") == "left_alone"
+    pauses = [after - before for before, after in itertools.pairwise(asked)]
+    assert pauses == pytest.approx([5, 10, 20, 40, 50, 50, 50], abs=1)
+
+
+async def test_after_a_hiccup_it_is_soon_asked_again(breaker: Breaker, time: MovableTime) -> None:
+    for _ in range(5):
+        await fails(breaker)
+        time.passes(FIRST_PAUSE_SECONDS)
+        assert await breaker.run("fine", ()) == ["fine"]
 
 
 async def test_it_is_said_once_that_it_went_and_once_that_it_came_back(

@@ -140,6 +140,25 @@ async def test_a_token_of_no_length_is_kept_nowhere(
     assert [name for name in await valkey.everything() if b":lease:" in name] == []
 
 
+async def test_it_needs_few_commands_on_its_own_names(
+    replica: MakeReplica, idp: IdentityProvider, valkey: Valkey, legs: Made
+) -> None:
+    commands = ("eval", "get", "set", "del", "type", "strlen", "pttl", "pexpire")
+    allowed = [f"+{command}" for command in commands]
+    rules = ("default", "resetkeys", "~mcp-ext-authz:*", "-@all", *allowed)
+    await valkey.command("ACL SETUSER", *rules)
+    one, other = replica(), replica()
+    idp.token.dial = Dial(delay=0.6)  # long enough for a renewal
+
+    with structlog.testing.capture_logs() as log:
+        for each in (one, other):
+            await each.token_for(alice_at(each, idp))
+        await one.access_tokens.drop(cache_key(alice_at(one, idp), one.server()))
+
+    assert log == []
+    assert legs() == (1, 1)
+
+
 # ---- failures
 
 

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import sleep as blocking_sleep
 
 import pytest
 import trustme
@@ -159,6 +160,21 @@ async def test_a_server_that_is_silent_is_given_up_in_time(
             assert SOON * 0.9 < loop.time() - started < SOON * 5
         valkey.resume()
         await asyncio.sleep(SOON)
+
+
+async def test_the_server_is_not_blamed_for_what_others_do_here(
+    valkey: Valkey, server_at: MakeServer
+) -> None:
+    """Its answer is there when this process comes to read it: too late, but by no fault of its own."""
+    server = server_at(valkey.address, seconds=SOON)
+    await server.run(ECHO, [], ["x"])
+    for _ in range(3):
+        valkey.pause()
+        call = asyncio.create_task(server.run(ECHO, [], ["x"]))
+        await asyncio.sleep(SOON / 4)
+        valkey.resume()
+        blocking_sleep(1.5 * SOON)  # noqa: ASYNC251 - what others do
+        assert await call == [b"x", 0, 1]
 
 
 async def test_nothing_is_tried_twice(valkey: Valkey, server_at: MakeServer) -> None:
