@@ -38,8 +38,7 @@ for i = 1, half do
 end
 for i = half + 1, #KEYS do
     local left = redis.call('PTTL', KEYS[i])
-    if left > tonumber(ARGV[2]) or left == -1 then redis.call('DEL', KEYS[i])  -- nobody's
-    elseif left >= 0 then return {'busy'} end
+    if left >= 0 and left <= tonumber(ARGV[2]) then return {'busy'} end  -- a longer one is nobody's
 end
 redis.call('SET', KEYS[half + 1], ARGV[1], 'PX', ARGV[2])
 return {'ours'}

@@ -28,8 +28,9 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def test_what_the_server_did_not_hear_is_not_taken_from_it(
-    replica: MakeReplica, idp: IdentityProvider, valkey: Valkey
+    replica: MakeReplica, idp: IdentityProvider, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 60)
     one = replica(seconds=CALL_SECONDS)
     alice = one.user(idp.sign_in())
     key = cache_key(alice, one.server())
@@ -38,6 +39,7 @@ async def test_what_the_server_did_not_hear_is_not_taken_from_it(
     for _ in range(2):
         await one.access_tokens.drop(key)
     valkey.resume()
+    one.time.passes(5)
 
     new = await one.token_for(alice)
     assert (new.source, new.value == old.value) == (Source.EXCHANGE, False)

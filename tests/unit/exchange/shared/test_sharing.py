@@ -169,9 +169,10 @@ async def test_a_failure_is_each_replicas_own(
     one, other = replica(), replica()
     idp.token.dial = Dial(error="access_denied")
 
-    denials = await asyncio.gather(
-        *(denial(each.token_for(alice_at(each, idp))) for each in [one, other] * 20)
-    )
+    async with asyncio.timeout(1):  # less than a lease lasts
+        denials = await asyncio.gather(
+            *(denial(each.token_for(alice_at(each, idp))) for each in [one, other] * 20)
+        )
 
     assert {denied.reason for denied in denials} == {Reason.POLICY_DENIED}
     assert legs() == (2, 0)
@@ -328,6 +329,18 @@ async def test_what_was_changed_is_dropped_and_said_once(
     assert legs() == (2, 2)
     third = replica()
     assert (await third.token_for(alice_at(third, idp))).source is Source.CACHE
+
+
+async def test_what_does_not_open_is_gone_even_if_nothing_takes_its_place(
+    replica: MakeReplica, idp: IdentityProvider, valkey: Valkey
+) -> None:
+    one, other = replica(), replica()
+    await one.token_for(alice_at(one, idp))
+    await valkey.client.set(await token_name(valkey), b"nonsense", px=60_000)
+    idp.token.dial = Dial(error="access_denied")
+    await denial(other.token_for(alice_at(other, idp)))
+
+    assert await valkey.everything() == {}
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 19, 20, 35, 36, 100])
