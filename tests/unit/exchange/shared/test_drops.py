@@ -9,6 +9,7 @@ import structlog
 from ext_authz.exchange.access_tokens import Source
 from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.shared import drops as module
+from ext_authz.exchange.shared.breaker import Unavailable
 from tests.doubles.identity_provider import IdentityProvider
 from tests.doubles.valkey import Valkey
 from tests.unit.exchange.shared.conftest import MakeReplica
@@ -43,6 +44,23 @@ async def test_what_the_server_did_not_hear_is_not_taken_from_it(
 
     new = await one.token_for(alice)
     assert (new.source, new.value == old.value) == (Source.EXCHANGE, False)
+
+
+async def test_what_it_has_not_heard_yet_is_not_asked_of_it(
+    replica: MakeReplica, idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be reached again, but has not been told yet."""
+
+    async def unheard(_: object) -> None:
+        raise Unavailable
+
+    one = replica()
+    alice = one.user(idp.sign_in())
+    await one.token_for(alice)
+    monkeypatch.setattr(one.shared._drops._leases, "delete", unheard)
+    await one.access_tokens.drop(cache_key(alice, one.server()))
+
+    assert (await one.token_for(alice)).source is Source.EXCHANGE
 
 
 async def test_it_hears_as_soon_as_it_is_back(
