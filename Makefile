@@ -60,7 +60,7 @@ bench: $(INSTALLED) ## measure
 
 lock: $(INSTALLED) ## resolve requirements/ anew, moving as little as possible; UPGRADE=1 moves all
 	@$(call COMPILE,dev) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml
-	@$(call COMPILE,runtime) --constraint requirements/dev.txt --extra uvloop --extra otlp pyproject.toml
+	@$(call COMPILE,runtime) --constraint requirements/dev.txt --extra uvloop --extra otlp --extra valkey pyproject.toml
 	@$(call COMPILE,uv) --constraint requirements/dev.txt --group installer
 	@$(call COMPILE,build) --constraint requirements/dev.txt --group build
 

@@ -34,7 +34,7 @@ def configure_logs(level: int = logging.INFO, *, worker: int | None = None) -> N
 
 def silence_libraries() -> None:
     """Leaves them their errors: they tell of providers' headers, and of tasks with their exceptions."""
-    for name in ("asyncio", "httpcore2", "httpx2"):
+    for name in ("aiocache", "asyncio", "httpcore2", "httpx2", "redis"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -26,6 +26,8 @@ from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJagIssuer
 from ext_authz.exchange.issuances import Issuances
 from ext_authz.exchange.jwt_bearer import Redeemer
+from ext_authz.exchange.shared.cache import SharedCache
+from ext_authz.exchange.shared.start import SharedCacheUnusable, shared_among_replicas
 from ext_authz.exchange.token_endpoint import TokenEndpoint
 from ext_authz.grpc_server import SERVICE, bind, grpc_server
 from ext_authz.identity.issuer_keys import IssuerKeys, KeysUnavailable
@@ -60,10 +62,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     async with (
         Outbound(seconds=settings.timeouts.call) as outbound,
         _audit_log(settings.audit, clock) as audit,
+        _shared_cache(settings, clock) as shared,
     ):
         outcomes = Outcomes(audit, clock, seconds=settings.audit.outcome_seconds)
         issuers = Issuers(settings, outbound, clock)
-        check = build_check(settings, issuers, audit, outcomes, clock)
+        check = build_check(settings, issuers, audit, outcomes, clock, shared)
         access_log = AccessLogStreams(outcomes)
         server, status = grpc_server(check, access_log)
         bind(server, settings.listen)
@@ -159,7 +162,12 @@ class Issuers:
 
 
 def build_check(
-    settings: Settings, issuers: Issuers, audit: AuditLog, outcomes: Outcomes, clock: Clock
+    settings: Settings,
+    issuers: Issuers,
+    audit: AuditLog,
+    outcomes: Outcomes,
+    clock: Clock,
+    shared: SharedCache | None = None,
 ) -> Check:
     """The one Check, from the settings' parts."""
     providers = settings.identity_providers
@@ -168,7 +176,7 @@ def build_check(
         catalogue=Catalogue(settings.servers, settings.authorization_servers),
         users=Users(providers, issuers.keys, clock),
         access_tokens=AccessTokens(
-            issuers.id_jags, issuers.redeemers, clock, seconds=timeouts.exchange
+            issuers.id_jags, issuers.redeemers, clock, seconds=timeouts.exchange, shared=shared
         ),
         metadata=ResourceMetadata(providers.values()),
         decisions=DecisionLog(_recorder(settings.audit), audit, clock),
@@ -190,6 +198,16 @@ async def _audit_log(settings: AuditSettings, clock: Clock) -> AsyncIterator[Aud
             raise CannotServe(f"The audit log cannot be used: {error}.") from None
         parts.push_async_callback(audit.close)
         yield audit
+
+
+@asynccontextmanager
+async def _shared_cache(settings: Settings, clock: Clock) -> AsyncIterator[SharedCache | None]:
+    async with AsyncExitStack() as stack:
+        try:
+            shared = await stack.enter_async_context(shared_among_replicas(settings, clock))
+        except SharedCacheUnusable as error:
+            raise CannotServe(f"{error}.") from None
+        yield shared
 
 
 def _recorder(settings: AuditSettings) -> Recorder:

@@ -2,11 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
 from ext_authz.clock import Clock
 from ext_authz.exchange.cache_key import cache_key
@@ -63,6 +63,29 @@ def weight(token: AccessToken) -> int:
     return token.value.length() + sum(map(sys.getsizeof, texts))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lasting:
+    """A token, and for how many seconds from now it may be kept."""
+
+    token: AccessToken
+    seconds: float
+
+
+Fetch: TypeAlias = Callable[[], Awaitable[Lasting]]
+
+
+class Shared(Protocol):
+    """What replicas have in common: asked before an exchange, and never the reason for a failure."""
+
+    async def token(
+        self, key: str, user: VerifiedUser, server: McpServer, fetch: Fetch, *, newer_than: int = 0
+    ) -> Lasting:
+        """A token that another replica fetched, or what `fetch` brings; raises what that raises."""
+
+    async def drop(self, key: str) -> None:
+        """Forgets the token of `key`."""
+
+
 class AccessTokens:
     """Gives access tokens to verified users; `seconds` bounds one exchange, both legs together."""
 
@@ -73,11 +96,13 @@ class AccessTokens:
         clock: Clock,
         *,
         seconds: float,
+        shared: Shared | None = None,
     ) -> None:
         self._id_jags = id_jags
         self._redeemers = redeemers
         self._clock = clock
         self._seconds = seconds
+        self._shared = shared
         self._cache: TokenCache[AccessToken] = TokenCache(clock, weigh=weight)
         self._failures = FailureMemory(clock)
         self._unshown = UnshownLegs()
@@ -92,33 +117,41 @@ class AccessTokens:
         cached = await self._cache.get(key)
         if cached is not None:
             if self._cache.is_ending(key):
-                self._renew_ahead(key, user, server)
+                self._renew_ahead(key, user, server, cached)
             return self._shown(key, cached)
         failure = self._failures.recall(key, user.token.digest())
         if failure is not None:
             raise failure
         return await self._join_or_exchange(key, user, server)
 
-    def _renew_ahead(self, key: str, user: VerifiedUser, server: McpServer) -> None:
+    def _renew_ahead(
+        self, key: str, user: VerifiedUser, server: McpServer, old: AccessToken
+    ) -> None:
         """Begins an exchange that nobody waits for, unless one runs, or has failed just now."""
         if self._failures.holds(key):
             return
-        renewal = Renewal(
+        renewal: Renewal[AccessToken] = Renewal(
             key=key,
             user=user,
             server=server,
-            cache=self._cache,
+            drop=self.drop,
             failures=self._failures,
             unshown=self._unshown,
             clock=self._clock,
         )
-        exchange = partial(self._exchange, key, user, server)
+        exchange = partial(self._exchange, key, user, server, newer_than=old.expires_at)
         self._flight.begin(key, lambda: renewal.renew(exchange))
 
     def _shown(self, key: str, cached: AccessToken) -> AccessToken:
         """`cached`, with the legs that it was had by ahead, where no Check has shown them yet."""
         legs = self._unshown.take(key, cached.id_jag_jti)
         return replace(cached, legs=legs) if legs else cached
+
+    async def drop(self, key: str) -> None:
+        """Forgets the token of `key` (`cache_key`), here and where replicas share theirs."""
+        await self._cache.drop(key)
+        if self._shared is not None:
+            await self._shared.drop(key)
 
     async def _join_or_exchange(
         self, key: str, user: VerifiedUser, server: McpServer
@@ -146,20 +179,33 @@ class AccessTokens:
     def _is_remembered(self, key: str, user: VerifiedUser) -> bool:
         return self._failures.recall(key, user.token.digest()) is not None
 
-    async def _exchange(self, key: str, user: VerifiedUser, server: McpServer) -> AccessToken:
+    async def _exchange(
+        self, key: str, user: VerifiedUser, server: McpServer, *, newer_than: int = 0
+    ) -> AccessToken:
         legs = Legs(self._clock)
         try:
-            token = await self._both_legs_in_time(user, server, legs)
+            lasting = await self._shared_or_fetched(key, user, server, legs, newer_than)
         except Denied as denied:
             if legs.made:  # where nobody was asked, there is nothing to spare them
                 self._failures.remember(key, user.token.digest(), denied)
             denied.legs = legs.made
             raise
         self._failures.forget(key)
-        kept = replace(token, source=Source.CACHE)
-        seconds = self._keep_seconds(kept)
-        await self._cache.put(key, kept, seconds=seconds, ending=ending_seconds(key, seconds))
-        return replace(token, legs=legs.made)
+        kept = replace(lasting.token, source=Source.CACHE)
+        ending = ending_seconds(key, lasting.seconds)
+        await self._cache.put(key, kept, seconds=lasting.seconds, ending=ending)
+        return replace(lasting.token, legs=legs.made)
+
+    async def _shared_or_fetched(
+        self, key: str, user: VerifiedUser, server: McpServer, legs: Legs, newer_than: int
+    ) -> Lasting:
+        async def fetch() -> Lasting:
+            token = await self._both_legs_in_time(user, server, legs)
+            return Lasting(token=token, seconds=self._keep_seconds(token))
+
+        if self._shared is None:
+            return await fetch()
+        return await self._shared.token(key, user, server, fetch, newer_than=newer_than)
 
     async def _both_legs_in_time(
         self, user: VerifiedUser, server: McpServer, legs: Legs

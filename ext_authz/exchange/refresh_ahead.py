@@ -19,7 +19,6 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from ext_authz.clock import Clock
 from ext_authz.exchange.failure_memory import FailureMemory
-from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg
 from ext_authz.log import Logger, logger, place_of
@@ -95,7 +94,7 @@ class Renewal(Generic[T]):
     key: str
     user: VerifiedUser
     server: McpServer
-    cache: TokenCache[T]
+    drop: Callable[[str], Awaitable[None]]
     failures: FailureMemory
     unshown: UnshownLegs
     clock: Clock
@@ -111,7 +110,7 @@ class Renewal(Generic[T]):
         except Denied as denied:
             self.failures.keep_untold(self.key, denied.legs)
             if denied.reason not in PROVIDER_TROUBLE:
-                await self.cache.drop(self.key)
+                await self.drop(self.key)
             self._tell("token_not_renewed", started, denied.legs, reason=denied.reason.value)
             raise
         except Exception as defect:
@@ -126,7 +125,7 @@ class Renewal(Generic[T]):
         kind = type(defect).__name__
         _log.error("renewal_failed", exception=kind, at=place_of(defect))
         self.failures.remember(self.key, self.user.token.digest(), Denied(Reason.INTERNAL, kind))
-        await self.cache.drop(self.key)
+        await self.drop(self.key)
 
     def _tell(self, event: str, started: float, legs: tuple[Leg, ...], **more: str) -> None:
         """One line where somebody was asked; the user's name stands in the audit alone."""

@@ -20,6 +20,7 @@ from ext_authz.settings.settings import (
     SubjectToken,
     Timeouts,
 )
+from ext_authz.settings.shared_cache_settings import read_shared_cache
 from ext_authz.settings.url import needed_url, optional_url
 from ext_authz.settings.workers import of_worker, read_workers, refuse_shared
 from ext_authz.settings.yaml_cursor import (
@@ -65,6 +66,7 @@ def read_settings(root: Cursor) -> Settings:
         audit=read_audit(root),
         timeouts=_timeouts(root),
         workers=workers,
+        shared_cache=read_shared_cache(root),
     )
     refuse_shared(root, workers)
     root.refuse_unknown()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ext_authz.settings.secret_source import SecretSource
+from ext_authz.settings.valkey_url import ValkeyAddress
 
 
 class SubjectToken(StrEnum):
@@ -162,6 +163,20 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedCacheSettings:
+    """The server through which replicas share access tokens, and the keys that these are sealed with.
+
+    What was sealed with `previous_key` can be opened. `seconds` bounds each call.
+    """
+
+    address: ValkeyAddress
+    password: SecretSource | None
+    key: SecretSource
+    previous_key: SecretSource | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything the service was told. The mappings are keyed by issuer, and by server name.
 
@@ -175,3 +190,4 @@ class Settings:
     audit: AuditSettings
     timeouts: Timeouts
     workers: int = 1
+    shared_cache: SharedCacheSettings | None = None

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ext_authz.exchange.access_tokens import AccessToken, AccessTokens
+from ext_authz.exchange.access_tokens import AccessToken, AccessTokens, Shared
 from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer
@@ -32,6 +32,7 @@ class Hub:
         outbound: Outbound,
         time: MovableTime,
         seconds: float = 30,
+        shared: Shared | None = None,
     ) -> None:
         self._provider = provider
         self._authorization_server = authorization_servers[0]
@@ -42,7 +43,11 @@ class Hub:
             server.issuer: self._redeemer(server) for server in authorization_servers
         }
         self.access_tokens = AccessTokens(
-            {provider.issuer: self._id_jags}, self._redeemers, time.clock, seconds=seconds
+            {provider.issuer: self._id_jags},
+            self._redeemers,
+            time.clock,
+            seconds=seconds,
+            shared=shared,
         )
 
     def server(self, **changes: Any) -> McpServer:

@@ -1,5 +1,6 @@
 """A settings file, and the credentials that it refers to."""
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,12 @@ audit:
     endpoint: https://collector.corp.example/v1/logs
     headers:
       authorization: {file: SECRETS/collector}
+shared_cache:
+  url: rediss://valkey.corp.example:6380/2
+  password: {file: SECRETS/valkey}
+  key: {file: SECRETS/sealing}
+  previous_key: {file: SECRETS/sealing.old}
+  seconds: 0.1
 timeouts:
   check: 6
   exchange: 5.5
@@ -66,13 +73,16 @@ WriteSettings = Callable[..., str]
 
 @pytest.fixture
 def credentials(tmp_path: Path) -> Credentials:
-    """What the settings file refers to: a key for the hub, a secret for the CRM, the audit's own."""
+    """What the settings file refers to: a key for the hub, a secret for the CRM, and so on."""
     made = Credentials(tmp_path)
     made.write("hub.pem", pem(ec.generate_private_key(ec.SECP256R1())))
     made.write("crm", "s3cr3t")
     made.write("audit.pem", pem(ed25519.Ed25519PrivateKey.generate()))
     made.write("fingerprint", "0123456789abcdef" * 4)
     made.write("collector", "Bearer s3cr3t")
+    made.write("valkey", "s3cr3t")
+    made.write("sealing", bytes(range(32)).hex())
+    made.write("sealing.old", base64.b64encode(bytes(range(32, 64))))
     return made
 
 

@@ -16,7 +16,7 @@ from ext_authz.settings.yaml_cursor import SettingsInvalid
 from tests.unit.settings.conftest import EVERY_KEY, WriteSettings
 from tests.unit.settings.credentials import Credentials
 
-AUDIT = EVERY_KEY[EVERY_KEY.index("audit:\n") : EVERY_KEY.index("timeouts:\n")]
+AUDIT = EVERY_KEY[EVERY_KEY.index("audit:\n") : EVERY_KEY.index("shared_cache:\n")]
 
 
 def audit_of(file: str) -> AuditSettings:

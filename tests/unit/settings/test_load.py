@@ -123,6 +123,7 @@ def test_every_key_is_read(write_settings: WriteSettings, credentials: Credentia
         },
         audit=load_settings(write_settings()).audit,  # test_audit_settings tells it key by key
         timeouts=Timeouts(check=6.0, exchange=5.5, call=2.0),
+        shared_cache=load_settings(write_settings()).shared_cache,  # test_shared_cache_settings
     )
 
 
