@@ -55,7 +55,9 @@ async def measure(world: World, folder: Path) -> Sequence[Figure]:
 
 async def _cold_vs_two_posts(world: World, socket: Path) -> float:
     async with _two_posts() as posts:
-        return statistics.median([await _round(world, socket, posts) for _ in rounds("cold", ROUNDS)])
+        return statistics.median(
+            [await _round(world, socket, posts) for _ in rounds("cold", ROUNDS)]
+        )
 
 
 async def _round(world: World, socket: Path, posts: asyncio.subprocess.Process) -> float:
@@ -86,11 +88,14 @@ async def _posts_seconds(world: World, posts: asyncio.subprocess.Process) -> flo
 
 @asynccontextmanager
 async def _two_posts() -> AsyncIterator[asyncio.subprocess.Process]:
-    pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+    command = [sys.executable, "-m", "bench.two_posts"]
     async with AsyncExitStack() as stack:
         with pinned(SERVER):
             posts = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bench.two_posts", limit=LINE_BYTES, **pipes
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=LINE_BYTES,
             )
         stack.push_async_callback(posts.wait)
         stack.callback(posts.terminate)

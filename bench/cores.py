@@ -5,20 +5,21 @@ scheduler felt. Where there is only one core, or no way to choose, everybody sha
 """
 
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Final
 
 _MAY_RUN_ON: Final[tuple[int, ...]] = (
     tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_setaffinity") else ()
 )
-SERVER: Final[Set[int]] = frozenset(_MAY_RUN_ON[:1])
-GENERATOR: Final[Set[int]] = frozenset(_MAY_RUN_ON[1:2]) or SERVER
+SERVER: Final[AbstractSet[int]] = frozenset(_MAY_RUN_ON[:1])
+GENERATOR: Final[AbstractSet[int]] = frozenset(_MAY_RUN_ON[1:2]) or SERVER
 
 
 @contextmanager
-def pinned(core: Set[int]) -> Iterator[None]:
-    """This thread, and every process and thread that it starts meanwhile, on `core`."""
+def pinned(core: AbstractSet[int]) -> Iterator[None]:
+    """Keeps this thread, and every process and thread that it starts meanwhile, on `core`."""
     if not core:
         yield
         return

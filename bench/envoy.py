@@ -62,9 +62,7 @@ async def measure(world: World, folder: Path) -> Sequence[Figure]:
 
 
 def _round(fronts: Mapping[str, tuple[str, int]], call: bytes) -> Mapping[str, float]:
-    by_name = {
-        name: bear_http(address, call, seconds=SECONDS) for name, address in fronts.items()
-    }
+    by_name = {name: bear_http(address, call, seconds=SECONDS) for name, address in fronts.items()}
     return {**_figures("p50", by_name), **_figures("p99", by_name)}
 
 

@@ -31,7 +31,7 @@ class Target:
                 return value == self.number
 
     def verdict(self, value: float) -> str:
-        """"met", or by how much it is missed: a share of the target."""
+        """Says "met", or by which share of the target it is missed."""
         if self.is_met_by(value):
             return "met"
         return f"missed by {abs(value - self.number) / self.number:.0%}"

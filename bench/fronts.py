@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from bench.cores import GENERATOR
-from bench.processes import POLL_SECONDS, started
+from bench.processes import started, up
 from ext_authz.demo.front import envoy_command, envoy_listens, relocated, shipped_yaml
 from ext_authz.demo.loopback import HOST
 from ext_authz.demo.world import World
@@ -74,10 +74,7 @@ async def envoy(
             _move(cluster, {"socket_address": {"address": HOST, "port_value": upstream}})
     (own / "envoy.yaml").write_text(yaml.safe_dump(tree))
     async with started("envoy", envoy_command(own / "envoy.yaml"), own, GENERATOR) as running:
-        while not await envoy_listens(f"http://{HOST}:{port}"):
-            if running.returncode is not None:
-                raise RuntimeError((own / "envoy.err").read_text())
-            await asyncio.sleep(POLL_SECONDS)
+        await up(running, own / "envoy.err", lambda: envoy_listens(f"http://{HOST}:{port}"))
         yield HOST, port
 
 
@@ -86,9 +83,8 @@ async def upstream(folder: Path) -> AsyncIterator[int]:
     """Runs the MCP server that gives the same answer to all; gives its port."""
     port = free_port()
     command = [sys.executable, "-m", "bench.upstream", str(port)]
-    async with started("upstream", command, folder, GENERATOR):
-        while not _listens(port):
-            await asyncio.sleep(POLL_SECONDS)
+    async with started("upstream", command, folder, GENERATOR) as running:
+        await up(running, folder / "upstream.err", lambda: asyncio.to_thread(_listens, port))
         yield port
 
 

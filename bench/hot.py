@@ -112,9 +112,7 @@ def _round(sockets: Mapping[str, Path], request: bytes) -> Mapping[str, float]:
     return {**figures, GENERATOR: many[FLOOR].generator}
 
 
-def _in_turn(
-    sockets: Mapping[str, Path], request: bytes, streams: int
-) -> Mapping[str, Borne]:
+def _in_turn(sockets: Mapping[str, Path], request: bytes, streams: int) -> Mapping[str, Borne]:
     return {
         name: bear([socket], request, streams=streams, seconds=SECONDS)
         for name, socket in sockets.items()

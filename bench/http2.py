@@ -135,7 +135,9 @@ def _head(kind: int, flags: int, length: int) -> bytes:
 def _template(request: bytes) -> tuple[bytes, bytes, bytes]:
     """What stands before, between and after the two places of the stream's number."""
     block = _header_block(_HEADERS)
-    message = b"\0" + len(request).to_bytes(4, "big") + request  # gRPC: not compressed, and its length
+    message = (
+        b"\0" + len(request).to_bytes(4, "big") + request
+    )  # gRPC: not compressed, and its length
     return (
         _head(HEADERS, END_HEADERS, len(block)),
         block + _head(DATA, END_STREAM, len(message)),

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
-
-import grpc
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from bench.http2 import METHOD, Calls
+
+if TYPE_CHECKING:
+    import grpc
 
 __all__ = ["ALLOWED", "METHOD", "Ask", "Borne", "bear"]
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class Variant:
 
 @asynccontextmanager
 async def serving(
-    variant: Variant, world: World, folder: Path, core: Set[int] = SERVER
+    variant: Variant, world: World, folder: Path, core: AbstractSet[int] = SERVER
 ) -> AsyncIterator[Path]:
     """Runs the variant until the block ends; gives its socket. The `folder` has the secrets."""
     socket, configuration = folder / f"{variant.name}.sock", folder / f"{variant.name}.yaml"
@@ -42,28 +43,26 @@ async def serving(
     configuration.write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", variant.module, "serve", str(configuration)]
     async with started(variant.name, command, folder, core) as running:
-        while not await service_serves(socket):
-            _refuse_dead(running, variant.name, folder)
-            await asyncio.sleep(POLL_SECONDS)
+        await up(running, folder / f"{variant.name}.err", lambda: service_serves(socket))
         yield socket
 
 
 @asynccontextmanager
-async def floor(folder: Path, answer: bytes, core: Set[int] = SERVER) -> AsyncIterator[Path]:
+async def floor(
+    folder: Path, answer: bytes, core: AbstractSet[int] = SERVER
+) -> AsyncIterator[Path]:
     """Runs the floor with this answer until the block ends; gives its socket."""
     socket, file = folder / "floor.sock", folder / "answer"
     file.write_bytes(answer)
     command = [sys.executable, "-m", "bench.floor", str(socket), str(file)]
     async with started("floor", command, folder, core) as running:
-        while not socket.exists():
-            _refuse_dead(running, "floor", folder)
-            await asyncio.sleep(POLL_SECONDS)
+        await up(running, folder / "floor.err", lambda: asyncio.to_thread(socket.exists))
         yield socket
 
 
 @asynccontextmanager
 async def started(
-    name: str, command: Sequence[str], folder: Path, core: Set[int]
+    name: str, command: Sequence[str], folder: Path, core: AbstractSet[int]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Runs `command` on `core` until the block ends."""
     async with AsyncExitStack() as stack:
@@ -72,6 +71,11 @@ async def started(
         yield running
 
 
-def _refuse_dead(running: asyncio.subprocess.Process, name: str, folder: Path) -> None:
-    if running.returncode is not None:
-        raise RuntimeError((folder / f"{name}.err").read_text())
+async def up(
+    running: asyncio.subprocess.Process, errors: Path, ready: Callable[[], Awaitable[bool]]
+) -> None:
+    """Waits until the process is `ready`; raises `RuntimeError` with its `errors` where it stopped."""
+    while not await ready():
+        if running.returncode is not None:
+            raise RuntimeError(await asyncio.to_thread(errors.read_text))
+        await asyncio.sleep(POLL_SECONDS)
