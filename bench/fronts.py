@@ -60,9 +60,14 @@ def asking_nobody(tree: Tree) -> None:
 
 @asynccontextmanager
 async def envoy(
-    name: str, world: World, folder: Path, upstream: int, change: Callable[[Tree], None]
+    name: str,
+    world: World,
+    folder: Path,
+    upstream: int,
+    change: Callable[[Tree], None],
+    server: str = "crm",
 ) -> AsyncIterator[tuple[str, int]]:
-    """Runs an Envoy in front of the upstream until the block ends; gives its address."""
+    """Runs an Envoy until the block ends, with the upstream in the place of `server`; gives its address."""
     port = free_port()
     own = folder / f"envoy-{name}"
     own.mkdir()
@@ -70,7 +75,7 @@ async def envoy(
     change(tree)
     _listener(tree)["address"]["socket_address"]["port_value"] = port
     for cluster in _clusters(tree):
-        if cluster["name"] == "crm":
+        if cluster["name"] == server:
             _move(cluster, {"socket_address": {"address": HOST, "port_value": upstream}})
     (own / "envoy.yaml").write_text(yaml.safe_dump(tree))
     async with started("envoy", envoy_command(own / "envoy.yaml"), own, GENERATOR) as running:
@@ -79,10 +84,10 @@ async def envoy(
 
 
 @asynccontextmanager
-async def upstream(folder: Path) -> AsyncIterator[int]:
-    """Runs the MCP server that gives the same answer to all; gives its port."""
+async def upstream(folder: Path, module: str = "bench.upstream") -> AsyncIterator[int]:
+    """Runs an MCP server that takes no time until the block ends; gives its port."""
     port = free_port()
-    command = [sys.executable, "-m", "bench.upstream", str(port)]
+    command = [sys.executable, "-m", module, str(port)]
     async with started("upstream", command, folder, GENERATOR) as running:
         await up(running, folder / "upstream.err", lambda: asyncio.to_thread(_listens, port))
         yield port

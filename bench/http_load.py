@@ -11,6 +11,9 @@ from bench.load import WARM_SECONDS, Borne, borne
 READ_BYTES: Final = 65_536
 SECONDS_TO_ANSWER: Final = 10
 HEAD_END: Final = b"\r\n\r\n"
+LAST_CHUNK: Final = (
+    b"0\r\n\r\n"  # of an answer without a length, which is chunked (RFC 9112 section 7.1)
+)
 _OK: Final = b"HTTP/1.1 200 "
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
@@ -26,22 +29,29 @@ def post(path: str, headers: Mapping[str, str], body: bytes) -> bytes:
     return head.encode() + HEAD_END + body
 
 
-def bear_http(address: tuple[str, int], request: bytes, *, seconds: float) -> Borne:
-    """One caller's calls, each begun when the one before has been answered; raises `NotOk`."""
+def bear_http(
+    address: tuple[str, int], request: bytes, *, seconds: float, holds: bytes = b""
+) -> Borne:
+    """One caller's calls, each begun when the one before has been answered.
+
+    Raises `NotOk` where an answer is no 200 or does not hold the bytes `holds`.
+    """
     with socket.create_connection(address, timeout=SECONDS_TO_ANSWER) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _call_for(sock, request, min(WARM_SECONDS, seconds))
+        _call_for(sock, request, holds, min(WARM_SECONDS, seconds))
         busy, began = time.thread_time(), time.perf_counter()
-        latencies = _call_for(sock, request, seconds)
+        latencies = _call_for(sock, request, holds, seconds)
         spent = time.perf_counter() - began
         return borne(latencies, spent, (time.thread_time() - busy) / spent)
 
 
-def _call_for(sock: socket.socket, request: bytes, seconds: float) -> list[float]:
+def _call_for(sock: socket.socket, request: bytes, holds: bytes, seconds: float) -> list[float]:
     latencies, until = [], time.perf_counter() + seconds
     while (began := time.perf_counter()) < until:
-        call(sock, request)
+        answer = call(sock, request)
         latencies.append(time.perf_counter() - began)
+        if holds not in answer:
+            raise NotOk(answer.decode(errors="replace"))
     return latencies
 
 
@@ -64,6 +74,4 @@ def _is_whole(answer: bytes) -> bool:
     if not end:
         return False
     length = _LENGTH.search(head + b"\r\n")
-    if length is None:
-        raise NotOk("an answer without content-length")
-    return len(body) >= int(length[1])
+    return len(body) >= int(length[1]) if length else body.endswith(LAST_CHUNK)

@@ -32,17 +32,21 @@ class Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        while self._take_request():
-            self._transport.write(_ANSWER)
+        while (body := self._take_request()) is not None:
+            self._transport.write(self.answer(body))
 
-    def _take_request(self) -> bool:
+    def answer(self, _body: bytes) -> bytes:
+        """What a request with this body is answered."""
+        return _ANSWER
+
+    def _take_request(self) -> bytes | None:
         head, end, rest = self._received.partition(b"\r\n\r\n")
         length = _LENGTH.search(head + b"\r\n")
         size = int(length[1]) if length else 0
         if not end or len(rest) < size:
-            return False
+            return None
         self._received = rest[size:]
-        return True
+        return rest[:size]
 
 
 async def serve(port: int) -> None:
