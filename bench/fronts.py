@@ -84,10 +84,12 @@ async def envoy(
 
 
 @asynccontextmanager
-async def upstream(folder: Path, module: str = "bench.upstream") -> AsyncIterator[int]:
+async def upstream(
+    folder: Path, module: str = "bench.upstream", *arguments: str
+) -> AsyncIterator[int]:
     """Runs an MCP server that takes no time until the block ends; gives its port."""
     port = free_port()
-    command = [sys.executable, "-m", module, str(port)]
+    command = [sys.executable, "-m", module, str(port), *arguments]
     async with started("upstream", command, folder, GENERATOR) as running:
         await up(running, folder / "upstream.err", lambda: asyncio.to_thread(_listens, port))
         yield port

@@ -26,6 +26,7 @@ from ext_authz.demo.front import secret_files
 from ext_authz.demo.world import World
 
 ROUNDS: Final = 5
+UPSTREAM: Final = "bench.peers.mcp_upstream"
 OURS: Final = "ours"
 PEER: Final = "litellm"
 _WARM: Final = {
@@ -44,12 +45,13 @@ async def measure(world: World, folder: Path) -> Sequence[Figure]:
     """Both on the same calls, in turn."""
     async with AsyncExitStack() as stack:
         stack.enter_context(secret_files(world, folder / "secrets"))
-        behind = await stack.enter_async_context(upstream(folder, "bench.peers.mcp_upstream"))
+        behind = await stack.enter_async_context(upstream(folder, UPSTREAM))
+        names = await stack.enter_async_context(upstream(folder, UPSTREAM, "nothing"))
         service = await stack.enter_async_context(serving(Variant(name="service"), world, folder))
         front = await stack.enter_async_context(
             envoy(OURS, world, folder, behind, asking(service), server="wiki")
         )
-        peer = await stack.enter_async_context(litellm(world, folder, behind))
+        peer = await stack.enter_async_context(litellm(world, folder, behind, names))
         gateways = {
             OURS: Gateway(address=front, path="/wiki/mcp"),
             PEER: Gateway(address=peer, path=PATH, headers=ADMISSION),

@@ -3,7 +3,8 @@
 It is configured for one call and not for a deployment: no database and no SSO, a master key in
 `x-litellm-api-key`, the user's ID token in `Authorization`. It finds a tool only where it has listed it, and
 it lists only with an assertion that a sign-in through its own SSO has left in its database. So a second
-server under the same alias, which wants no token, tells it the tools' names; the calls go to the first.
+server under the same alias, which wants no token, tells it the tools' names; what that one would say to a call
+is never taken for an answer.
 """
 
 import asyncio
@@ -36,10 +37,18 @@ _OWN_ENVIRONMENT: Final = (
 
 
 @asynccontextmanager
-async def litellm(world: World, folder: Path, upstream: int) -> AsyncIterator[tuple[str, int]]:
-    """Runs it on the server's core until the block ends; gives its address."""
+async def litellm(
+    world: World, folder: Path, upstream: int, names: int
+) -> AsyncIterator[tuple[str, int]]:
+    """Runs it on the server's core until the block ends; gives its address.
+
+    `upstream` and `names` are the ports of the MCP server and of the one that tells the tools' names.
+    """
     port, file = free_port(), folder / "litellm.yaml"
-    file.write_text(yaml.safe_dump(_configuration(world, upstream)))
+    tree = _configuration(world, upstream, names)
+    file.write_text(
+        yaml.safe_dump(tree, sort_keys=False)
+    )  # of two servers with an alias the first is called
     program = str(VENV.absolute() / "bin" / "litellm")
     options = ["--config", str(file), "--host", HOST, "--port", str(port), "--telemetry", "False"]
     command = [*_OWN_ENVIRONMENT, program, *options]
@@ -50,13 +59,12 @@ async def litellm(world: World, folder: Path, upstream: int) -> AsyncIterator[tu
         yield HOST, port
 
 
-def _configuration(world: World, upstream: int) -> Mapping[str, Any]:
+def _configuration(world: World, upstream: int, names: int) -> Mapping[str, Any]:
     wiki = world.wiki
-    url = f"http://{HOST}:{upstream}/mcp"
     return {
         "mcp_servers": {
             "wiki": {
-                "url": url,
+                "url": f"http://{HOST}:{upstream}/mcp",
                 "transport": "http",
                 "auth_type": "oauth2_id_jag",
                 "token_exchange_endpoint": world.identity_provider.token_endpoint,
@@ -70,7 +78,12 @@ def _configuration(world: World, upstream: int) -> Mapping[str, Any]:
                 "id_jag_resource_client_id": wiki.client_id,
                 "id_jag_resource_client_secret": wiki.client_secret.reveal(),
             },
-            "names": {"url": url, "transport": "http", "alias": "wiki", "auth_type": "none"},
+            "names": {
+                "url": f"http://{HOST}:{names}/mcp",
+                "transport": "http",
+                "alias": "wiki",
+                "auth_type": "none",
+            },
         },
         "general_settings": {"master_key": "sk-bench"},
         "litellm_settings": {"telemetry": False},
