@@ -55,6 +55,10 @@ class Calls:
         self._buffer = bytearray()
         self._send_preface()
 
+    def ask_next(self, request: bytes) -> None:
+        """Has the calls that begin from here on ask another request."""
+        self._template = _template(request)
+
     def call(self) -> None:
         """Begins a call, or has it wait until the server takes more bytes (RFC 9113 section 5.2)."""
         head, middle, body = self._template

@@ -1,7 +1,9 @@
 """`python -m bench.peers`: LiteLLM's MCP gateway and ours through Envoy on the same calls, as a table.
 
 Both stand before the same upstream and trade at the same identity provider and authorization server, the
-demo world's. Each has the server's core: LiteLLM as it is, ours as the service, whose Envoy has the other.
+demo world's. Each has the server's core: LiteLLM as it is, ours as the service, whose Envoy has the other. A
+warm call through LiteLLM is more than a proxied request, since it ends the client's MCP connection and opens
+one of its own to the upstream; that is how it works, and what its users wait for.
 """
 
 import asyncio
