@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import month, working_days
+from bench import month, replicas, working_days
 from bench.lifetimes import Lifetimes
 from ext_authz.demo.world import World
 
@@ -31,9 +31,9 @@ def test_the_minimum_is_one_exchange_for_each_stretch_with_calls(
 
 
 def test_the_kept_life_is_what_the_service_keeps() -> None:
-    assert month.kept_life(SHORT) == 570
-    assert month.kept_life(Lifetimes(provider="long", user_token=1, access_token=86_400)) == 3600
-    assert month.kept_life(Lifetimes(provider="brief", user_token=1, access_token=100)) == 90
+    assert replicas.kept_life(SHORT) == 570
+    assert replicas.kept_life(Lifetimes(provider="long", user_token=1, access_token=86_400)) == 3600
+    assert replicas.kept_life(Lifetimes(provider="brief", user_token=1, access_token=100)) == 90
 
 
 def test_days_are_the_same_for_the_same_seed_and_in_order() -> None:
