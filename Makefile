@@ -5,6 +5,7 @@ PYTHON     ?= python3.13 python3.12 python3.11 python3
 BIN        := .venv/bin
 INSTALLED  := .venv/.installed
 TEST_DIRS  := $(wildcard tests/unit tests/pipeline tests/envoy tests/abuse)
+PEER       := litellm[proxy]==1.108.7
 TYPED      := $(wildcard ext_authz tests bench fuzz protos/compile.py)
 
 SHELL             := bash
@@ -16,7 +17,7 @@ MAKEFLAGS         += --no-print-directory
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT     ?= 180
 
-.PHONY: help demo test test-real abuse fuzz lint types walls protos bench lock audit-deps sbom clean
+.PHONY: help demo test test-real abuse fuzz lint types walls protos bench bench-peers lock audit-deps sbom clean
 
 help: ## print this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -54,9 +55,14 @@ walls: $(INSTALLED) ## import-linter: which room may import which
 protos: $(INSTALLED) ## compile protos/ into ext_authz/_protos
 	@$(BIN)/python protos/compile.py
 
-bench: $(INSTALLED) ## measure
+bench: $(INSTALLED) ## measure, in under ten minutes; ONLY="hot envoy" runs these parts
 	@test -d bench || { echo "make bench: no bench/ here" >&2; exit 1; }
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench $(ONLY)
+
+bench-peers: $(INSTALLED) ## measure LiteLLM's MCP gateway on the same calls, from a venv of its own
+	@test -x .venv-peers/bin/litellm || { $(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers && \
+		$(BIN)/uv pip install --quiet --python .venv-peers/bin/python '$(PEER)'; }
+	@$(BIN)/python -m bench.peers
 
 lock: $(INSTALLED) ## resolve requirements/ anew, moving as little as possible; UPGRADE=1 moves all
 	@$(call COMPILE,dev) $(if $(UPGRADE),--upgrade) --all-extras --group dev pyproject.toml
@@ -73,7 +79,7 @@ sbom: $(INSTALLED) ## CycloneDX bill of materials of the runtime lock, into dist
 		--output-file dist/sbom.json requirements/runtime.txt
 
 clean: ## remove .venv, caches and build products
-	@rm -rf .venv build dist .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-peers build dist .coverage htmlcov .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
