@@ -108,6 +108,17 @@ async def test_when_the_clock_is_set_back_it_is_not_yet_valid(
     assert (await denial(users.verify(token))).reason is Reason.TOKEN_CLAIMS_INVALID
 
 
+async def test_when_the_clock_is_set_back_before_nbf_it_is_not_yet_valid(
+    users: Users, idp: IdentityProvider, time: MovableTime
+) -> None:
+    token = Secret(idp.sign_in(iat=time.now - 1000, nbf=time.now))
+    await users.verify(token)
+
+    time.jumps(-100)
+
+    assert (await denial(users.verify(token))).reason is Reason.TOKEN_CLAIMS_INVALID
+
+
 async def test_it_ends_with_the_key_that_it_was_verified_with(
     users: Users, idp: IdentityProvider, time: MovableTime
 ) -> None:

@@ -235,6 +235,15 @@ async def test_a_key_in_the_header_does_not_verify_its_own_token(
 # ---- D4: key ids
 
 
+@pytest.mark.parametrize("key_id", ["k", "k" * 256])
+async def test_a_key_id_may_be_short_or_long(
+    users: Users, idp: IdentityProvider, key_id: str
+) -> None:
+    idp.rotate(signing_key("ES256", key_id), drop=True)
+
+    assert (await users.verify(Secret(idp.sign_in()))).subject == "alice"
+
+
 @pytest.mark.parametrize(
     "key_id",
     [

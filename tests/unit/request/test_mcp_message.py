@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,31 @@ def call(**members: object) -> dict[str, object]:
 
 def encoded(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
+
+
+# ---- the protocol version
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        posted(call()),
+        posted({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        posted({"jsonrpc": "2.0", "id": 1, "result": {}}),
+        facts(http_method="GET", body=None),
+        facts(http_method="DELETE", body=None),
+        unseen({}),
+        unseen({"mcp-method": "tools/list"}),
+    ],
+    ids=["request", "notification", "response", "stream", "end", "unseen", "header"],
+)
+@pytest.mark.parametrize("version", ["2025-11-25", "2026-07-28"])
+def test_a_message_has_the_protocol_version_that_its_request_names(
+    request_: RequestFacts, version: str
+) -> None:
+    headers = {**request_.headers, "mcp-protocol-version": version}
+
+    assert read_message(replace(request_, headers=headers)).protocol_version == version
 
 
 # ---- requests and notifications

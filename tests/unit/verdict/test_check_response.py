@@ -357,7 +357,7 @@ def test_what_would_steer_a_terminal_is_in_the_metadata_as_its_escapes() -> None
 
     metadata = metadata_of(response_to(Allow(token=HER_TOKEN), trail(message=message)))
     assert metadata["mcp_target"].isprintable()
-    assert metadata["mcp_target"].startswith("x\\u009b2J\\u202e")
+    assert metadata["mcp_target"] == "x\\u009b2J\\u202e\\u007f"
 
 
 def test_a_name_in_another_script_is_in_the_metadata_as_it_is() -> None:

@@ -73,6 +73,10 @@ def test_a_header_that_holds_the_user_token_is_removed(value: str) -> None:
     assert removed(HARMLESS | {"referer": value}) == {"referer"}
 
 
+def test_a_header_with_other_escapes_is_left() -> None:
+    assert removed(HARMLESS | {"referer": "https://mcp.corp.example/a%20b"}) == set()
+
+
 @pytest.mark.parametrize("spelled", [("-", "_"), ("-", ".")])
 @pytest.mark.parametrize("header", [each for each in ALWAYS_REMOVED if "-" in each])
 def test_a_spelling_that_some_servers_fold_is_removed(

@@ -26,6 +26,10 @@ def test_a_decision_id_is_sixteen_bytes_in_hex() -> None:
     assert re.fullmatch(r"[0-9a-f]{32}", begin_at(1_795_000_000.25).decision_id)
 
 
+def test_a_decision_id_begins_with_its_milliseconds_in_hex() -> None:
+    assert int(begin_at(1_795_000_000.25).decision_id[:12], 16) == 1_795_000_000_250
+
+
 def test_decision_ids_sort_by_time() -> None:
     times = [1_795_000_000 + step / 1000 for step in range(50)]
     ids = [begin_at(time).decision_id for time in times]

@@ -87,6 +87,39 @@ async def test_a_burst_at_two_replicas_costs_one_exchange(
     assert legs() == (1, 1)
 
 
+async def test_what_one_replica_renewed_ahead_the_other_takes(
+    replica: MakeReplica, idp: IdentityProvider, legs: Made, time: MovableTime
+) -> None:
+    one, other = replica(time=time), replica(time=time)
+    old = await one.token_for(alice_at(one, idp))
+    await other.token_for(alice_at(other, idp))
+
+    time.passes(old.expires_at - time.now - 45)  # within its last minute, less the margin of 30 s
+    for each in (one, other):
+        assert (await each.token_for(alice_at(each, idp))).value == old.value
+        await each.settled()
+    tokens = [await each.token_for(alice_at(each, idp)) for each in (one, other)]
+
+    assert legs() == (2, 2)
+    assert {token.value for token in tokens} != {old.value}
+    assert len({token.value for token in tokens}) == 1
+
+
+async def test_a_renewal_that_is_refused_drops_the_token_for_all_replicas(
+    replica: MakeReplica, idp: IdentityProvider, time: MovableTime
+) -> None:
+    one, other = replica(time=time), replica(time=time)
+    old = await one.token_for(alice_at(one, idp))
+
+    time.passes(old.expires_at - time.now - 45)
+    idp.token.dial = Dial(error="access_denied")
+    await one.token_for(alice_at(one, idp))
+    await one.settled()
+
+    for each in (one, other):
+        assert (await denial(each.token_for(alice_at(each, idp)))).reason is Reason.POLICY_DENIED
+
+
 async def test_users_never_get_one_anothers_token(
     replica: MakeReplica,
     idp: IdentityProvider,
