@@ -6,6 +6,7 @@ BIN        := .venv/bin
 INSTALLED  := .venv/.installed
 TEST_DIRS  := $(wildcard tests/unit tests/pipeline tests/envoy tests/abuse)
 PEER       := litellm[proxy]==1.108.7
+AT_ONCE    := --numprocesses 2 --dist loadfile # most of the tests wait most of the time
 TYPED      := $(wildcard ext_authz tests bench fuzz protos/compile.py)
 
 SHELL             := bash
@@ -28,7 +29,7 @@ demo: $(INSTALLED) ## the whole flow on this machine: identity provider, MCP ser
 
 test: $(INSTALLED) ## unit, pipeline, envoy and abuse suites; a skipped test is a failure
 	@test -n "$(TEST_DIRS)" || { echo "make test: no suite under tests/" >&2; exit 1; }
-	@$(BIN)/python -m pytest $(TEST_DIRS) --junitxml=.venv/tests.xml
+	@$(BIN)/python -m pytest $(TEST_DIRS) $(AT_ONCE) --junitxml=.venv/tests.xml
 	@! grep -q 'type="pytest.skip"' .venv/tests.xml || { echo "make test: a test was skipped" >&2; exit 1; }
 
 test-real: $(INSTALLED) ## against programs we did not write; TOLERATE_MISSING=1 passes without them
@@ -61,7 +62,7 @@ bench: $(INSTALLED) ## measure, in under ten minutes; ONLY="hot envoy" runs thes
 
 bench-peers: $(INSTALLED) ## measure LiteLLM's MCP gateway on the same calls, from a venv of its own
 	@test -x .venv-peers/bin/litellm || { $(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers && \
-		$(BIN)/uv pip install --quiet --python .venv-peers/bin/python '$(PEER)'; }
+		$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --require-hashes -r requirements/peers.txt; }
 	@$(BIN)/python -m bench.peers
 
 lock: $(INSTALLED) ## resolve requirements/ anew, moving as little as possible; UPGRADE=1 moves all
@@ -69,6 +70,7 @@ lock: $(INSTALLED) ## resolve requirements/ anew, moving as little as possible; 
 	@$(call COMPILE,runtime) --constraint requirements/dev.txt --extra uvloop --extra otlp --extra valkey pyproject.toml
 	@$(call COMPILE,uv) --constraint requirements/dev.txt --group installer
 	@$(call COMPILE,build) --constraint requirements/dev.txt --group build
+	@echo '$(PEER)' | $(call COMPILE,peers) $(if $(UPGRADE),--upgrade) -
 
 audit-deps: $(INSTALLED) ## known vulnerabilities in what the lock names
 	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements/dev.txt

@@ -7,7 +7,7 @@ the module that calls it. Faults at these places cross every `await` between the
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ext_authz import check
 from ext_authz._protos.external_auth_pb2 import CheckResponse
@@ -93,6 +93,17 @@ def _leg_1_redirects(rig: Rig) -> None:
 
 def _no_room(rig: Rig) -> None:
     _tokens(rig)._cache = TokenCache(rig.time.clock, max_entries=0)
+
+
+class _SharedByOne:
+    """A shared cache that nobody else is at."""
+
+    async def token(self, *args: Any, **_: Any) -> Any:
+        return await args[-1]()
+
+
+def _share(rig: Rig) -> None:
+    _tokens(rig)._shared = cast("Any", _SharedByOne())
 
 
 async def _ask_for_metadata(rig: Rig) -> CheckResponse:
@@ -187,6 +198,7 @@ SEAMS: Final = (
         call=2,
         ask=_ask_after_an_older_token,
     ),
+    Seam(name="shared", part=lambda r: _tokens(r)._shared, method="token", prepare=_share),
     Seam(name="leg 1", part=_leg_1, method="obtain"),
     Seam(name="leg 1 location", part=lambda r: _leg_1(r)._endpoint, method="_locate"),
     Seam(name="leg 1 endpoint", part=lambda r: _leg_1(r)._endpoint, method="post"),

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,23 +19,31 @@ SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def a_finished_demo(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    folder = tmp_path_factory.mktemp("demo")
-    return subprocess.run(
-        [*COMMAND, "--json"],
-        env=os.environ | {"TMPDIR": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+def a_finished_demo() -> Iterator[subprocess.CompletedProcess[str]]:
+    # not pytest's own directory: its path may be longer than a socket's can be
+    with tempfile.TemporaryDirectory() as folder:
+        yield subprocess.run(
+            [*COMMAND, "--json"],
+            env=os.environ | {"TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
 
 
 @pytest.fixture
-def a_demo_that_stays_up(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def a_demo_that_stays_up() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The running demo, and what it printed up to its last line."""
-    env = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen([*COMMAND, "--keep"], env=env, stdout=subprocess.PIPE, text=True) as demo:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*COMMAND, "--keep"],
+            env=os.environ | {"TMPDIR": folder},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as demo,
+    ):
         assert demo.stdout is not None
         printed = ""
         for line in demo.stdout:
