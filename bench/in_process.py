@@ -19,16 +19,18 @@ from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.demo.front import relocated, secret_files, shipped_yaml
 from ext_authz.demo.world import World
-from ext_authz.exchange.access_tokens import AccessToken, AccessTokens, Source
+from ext_authz.exchange.access_token import AccessToken, Source
+from ext_authz.exchange.access_tokens import AccessTokens
 from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.identity.verify import Users
+from ext_authz.issuers import Issuers
 from ext_authz.outbound import Outbound
 from ext_authz.request.facts import read_facts
 from ext_authz.request.user_token import user_token
 from ext_authz.secret import Secret
-from ext_authz.server import Issuers, build_check
+from ext_authz.server import build_check
 from ext_authz.settings.load import load_settings
 from ext_authz.settings.settings import IdentityProvider, McpServer, Settings
 

@@ -9,22 +9,15 @@ from typing import Protocol
 from bench.counted_legs import Counted, counted_access_tokens
 from bench.lifetimes import Lifetimes
 from bench.simulated_time import SimulatedTime
-from ext_authz.exchange.access_tokens import (
-    MARGIN_SECONDS,
-    MAX_AGE_SECONDS,
-    AccessTokens,
-    Fetch,
-    Lasting,
-    Shared,
-)
+from ext_authz.exchange.access_token import Lasting, keep_seconds
+from ext_authz.exchange.access_tokens import AccessTokens, Fetch, Shared
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.settings.settings import McpServer, Settings
 
 
 def kept_life(lifetimes: Lifetimes) -> float:
     """Seconds for which an access token is used."""
-    life = lifetimes.access_token
-    return min(life - min(MARGIN_SECONDS, life / 10), MAX_AGE_SECONDS)
+    return keep_seconds(lifetimes.access_token)
 
 
 class Replica(Protocol):

@@ -2,9 +2,8 @@
 
 import asyncio
 import gc
-import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -13,40 +12,23 @@ from grpc_health.v1 import health_pb2
 from ext_authz.access_log.outcomes import Outcomes
 from ext_authz.access_log.streams import AccessLogStreams
 from ext_authz.audit.decision_log import DecisionLog
-from ext_authz.audit.fingerprint import SHORTEST_KEY, Fingerprints
 from ext_authz.audit.log import AuditLog, AuditUnavailable
 from ext_authz.audit.otlp.start import OtlpUnusable, sent_to_collector
-from ext_authz.audit.record import Recorder
+from ext_authz.audit.record import recorder
 from ext_authz.audit.stdout_sink import copied_to_stdout
 from ext_authz.cannot_serve import CannotServe
 from ext_authz.check import Check
 from ext_authz.clock import Clock
 from ext_authz.exchange.access_tokens import AccessTokens
-from ext_authz.exchange.endpoint_location import Locate, configured, discovered
-from ext_authz.exchange.id_jag import IdJagIssuer
-from ext_authz.exchange.issuances import Issuances
-from ext_authz.exchange.jwt_bearer import Redeemer
 from ext_authz.exchange.shared.cache import SharedCache
 from ext_authz.exchange.shared.start import SharedCacheUnusable, shared_among_replicas
-from ext_authz.exchange.token_endpoint import TokenEndpoint
 from ext_authz.grpc_server import SERVICE, bind, grpc_server
-from ext_authz.identity.issuer_keys import IssuerKeys, KeysUnavailable
-from ext_authz.identity.issuer_metadata import (
-    IssuerMetadata,
-    authorization_server_locations,
-    openid_locations,
-)
 from ext_authz.identity.verify import Users
+from ext_authz.issuers import Issuers
 from ext_authz.log import log_uncaught, logger
 from ext_authz.outbound import Outbound
 from ext_authz.request.catalogue import Catalogue
-from ext_authz.settings.settings import (
-    AuditSettings,
-    AuthorizationServer,
-    IdentityProvider,
-    OAuthClient,
-    Settings,
-)
+from ext_authz.settings.settings import AuditSettings, Settings
 from ext_authz.verdict.resource_metadata import ResourceMetadata
 
 _log: Final = logger("server")
@@ -74,7 +56,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         await status.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         background = [
             asyncio.create_task(work)
-            for work in (_warm(issuers.keys), audit.keep_checkpoints(), outcomes.run())
+            for work in (issuers.warm(), audit.keep_checkpoints(), outcomes.run())
         ]
         _log.info("serving", listen=settings.listen, servers=sorted(settings.servers))
         try:
@@ -120,47 +102,6 @@ def _lose_parent(loop: asyncio.AbstractEventLoop, parent: int, stop: asyncio.Eve
     stop.set()
 
 
-class Issuers:
-    """One set of metadata, keys and token endpoint for each issuer that the settings name."""
-
-    def __init__(self, settings: Settings, outbound: Outbound, clock: Clock) -> None:
-        self._outbound = outbound
-        self._clock = clock
-        self.keys: dict[str, IssuerKeys] = {}
-        self.id_jags: dict[str, IdJagIssuer] = {}
-        self.redeemers: dict[str, Redeemer] = {}
-        self.issuances: dict[str, Issuances] = {}
-        self._name_of = _users_names(settings.audit)
-        for provider in settings.identity_providers.values():
-            self._add_provider(provider)
-        for server in settings.authorization_servers.values():
-            self._add_authorization_server(server)
-
-    def _add_provider(self, provider: IdentityProvider) -> None:
-        issuer = provider.issuer
-        metadata = self._metadata(issuer, openid_locations(issuer))
-        self.keys[issuer] = IssuerKeys(metadata, provider.jwks_uri, self._outbound, self._clock)
-        named = provider.token_endpoint
-        locate = configured(named) if named else discovered(metadata, on_origin=False)
-        if provider.quota is not None:
-            self.issuances[issuer] = Issuances(provider.quota, self._clock, self._name_of)
-        endpoint = self._endpoint(issuer, provider.client, locate)
-        self.id_jags[issuer] = IdJagIssuer(endpoint, self._clock, self.issuances.get(issuer))
-
-    def _add_authorization_server(self, server: AuthorizationServer) -> None:
-        metadata = self._metadata(server.issuer, authorization_server_locations(server.issuer))
-        named = server.token_endpoint
-        locate = configured(named) if named else discovered(metadata, on_origin=True)
-        endpoint = self._endpoint(server.issuer, server.client, locate)
-        self.redeemers[server.issuer] = Redeemer(endpoint)
-
-    def _metadata(self, issuer: str, locations: Sequence[str]) -> IssuerMetadata:
-        return IssuerMetadata(issuer, locations, self._outbound, self._clock)
-
-    def _endpoint(self, issuer: str, client: OAuthClient, locate: Locate) -> TokenEndpoint:
-        return TokenEndpoint(issuer, client, locate, self._outbound, self._clock)
-
-
 def build_check(
     settings: Settings,
     issuers: Issuers,
@@ -179,7 +120,7 @@ def build_check(
             issuers.id_jags, issuers.redeemers, clock, seconds=timeouts.exchange, shared=shared
         ),
         metadata=ResourceMetadata(providers.values()),
-        decisions=DecisionLog(_recorder(settings.audit), audit, clock),
+        decisions=DecisionLog(recorder(settings.audit), audit, clock),
         outcomes=outcomes,
         clock=clock,
         seconds=timeouts.check,
@@ -208,30 +149,3 @@ async def _shared_cache(settings: Settings, clock: Clock) -> AsyncIterator[Share
         except SharedCacheUnusable as error:
             raise CannotServe(f"{error}.") from None
         yield shared
-
-
-def _recorder(settings: AuditSettings) -> Recorder:
-    return Recorder(_fingerprints(settings), settings.subject)
-
-
-def _fingerprints(settings: AuditSettings) -> Fingerprints | None:
-    key = settings.fingerprint_key
-    return Fingerprints(key.read().reveal()) if key is not None else None
-
-
-def _users_names(settings: AuditSettings) -> Callable[[str, str], str]:
-    """What the log, which is not the audit, calls users: their keyed hash, whatever the audit shows.
-
-    Without a key for it, one of this process's own: it tells users apart, and nobody who they are.
-    """
-    fingerprints = _fingerprints(settings) or Fingerprints(secrets.token_hex(SHORTEST_KEY))
-    return fingerprints.of_subject
-
-
-async def _warm(keys: Mapping[str, IssuerKeys]) -> None:
-    """Fetches every issuer's keys, so that the first user does not wait, and says who is down."""
-    for issuer, issuer_keys in keys.items():
-        try:
-            await issuer_keys.find(None)
-        except KeysUnavailable as error:
-            _log.warning("identity_provider_unreachable", issuer=issuer, fault=str(error))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from ext_authz.audit.fingerprint import Fingerprints
-from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.exchange.access_token import AccessToken
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg
 from ext_authz.reasons import Reason
 from ext_authz.request.facts import RequestFacts
 from ext_authz.request.mcp_message import McpMessage
 from ext_authz.secret import without_tokens
-from ext_authz.settings.settings import SubjectForm
+from ext_authz.settings.settings import AuditSettings, SubjectForm
 from ext_authz.verdict.answers import ANSWERS
 from ext_authz.verdict.check_response import verdict_name
 from ext_authz.verdict.trail import Trail
@@ -130,6 +130,17 @@ class Recorder:
 
     def _fingerprint(self, digest: bytes | None) -> str | None:
         return self.fingerprints.of(digest) if self.fingerprints and digest else None
+
+
+def recorder(settings: AuditSettings) -> Recorder:
+    """The recorder that the settings ask for; raises `SecretUnreadable`, `KeyTooShort`."""
+    return Recorder(fingerprints_of(settings), settings.subject)
+
+
+def fingerprints_of(settings: AuditSettings) -> Fingerprints | None:
+    """Where the settings have a key for them; raises as `recorder`."""
+    key = settings.fingerprint_key
+    return Fingerprints(key.read().reveal()) if key is not None else None
 
 
 def _legs(trail: Trail, verdict: Verdict) -> tuple[Leg, ...]:

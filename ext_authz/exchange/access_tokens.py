@@ -1,14 +1,13 @@
 """The access token for a user at a server: from the cache, from a running exchange, or by both legs."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from ext_authz.clock import Clock
+from ext_authz.exchange.access_token import AccessToken, Lasting, Source, keep_seconds, weight
 from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.failure_memory import OF_THE_TOKEN, FailureMemory
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
@@ -17,59 +16,11 @@ from ext_authz.exchange.legs import Legs
 from ext_authz.exchange.refresh_ahead import Renewal, UnshownLegs, ending_seconds
 from ext_authz.exchange.token_cache import TokenCache
 from ext_authz.identity.verified_user import VerifiedUser
-from ext_authz.leg import Leg
 from ext_authz.reasons import Denied, Reason
-from ext_authz.secret import Secret
 from ext_authz.settings.settings import McpServer
 from ext_authz.single_flight import SingleFlight, TooManyWait
 
-MARGIN_SECONDS: Final = 30  # a token must outlive the request that carries it, and clocks differ
 MAX_WAITERS: Final = 1_000  # for one exchange: no session takes all the room for Checks
-MAX_AGE_SECONDS: Final = 3600  # the identity provider's word is asked for again at least hourly
-
-
-class Source(StrEnum):
-    """How an access token was come by."""
-
-    CACHE = "cache"
-    EXCHANGE = "exchange"
-    JOINED = "joined"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessToken:
-    """What leg 2 returned, for one user at one server. `expires_at` is in wall-clock seconds.
-
-    `legs` are the requests that were made for it now: none where it came from the cache, unless it
-    was renewed ahead, and this is its first use.
-    `id_jag_digest` is the SHA-256 of the ID-JAG, which itself is never kept.
-    """
-
-    value: Secret
-    issuer: str
-    subject: str
-    resource: str
-    scope: tuple[str, ...]
-    expires_at: int
-    id_jag_jti: str
-    source: Source
-    legs: tuple[Leg, ...] = ()
-    id_jag_digest: bytes | None = field(default=None, repr=False)
-
-
-def weight(token: AccessToken) -> int:
-    """The bytes that keeping `token` takes, beside what each entry of the cache does."""
-    texts = (token.subject, token.id_jag_jti, *token.scope)
-    return token.value.length() + sum(map(sys.getsizeof, texts))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lasting:
-    """A token, and for how many seconds from now it may be kept."""
-
-    token: AccessToken
-    seconds: float
-
 
 Fetch: TypeAlias = Callable[[], Awaitable[Lasting]]
 
@@ -201,7 +152,7 @@ class AccessTokens:
     ) -> Lasting:
         async def fetch() -> Lasting:
             token = await self._both_legs_in_time(user, server, legs)
-            return Lasting(token=token, seconds=self._keep_seconds(token))
+            return Lasting(token=token, seconds=keep_seconds(token.expires_at - self._clock.wall()))
 
         if self._shared is None:
             return await fetch()
@@ -246,7 +197,3 @@ class AccessTokens:
             source=Source.EXCHANGE,
             id_jag_digest=id_jag.token.digest(),
         )
-
-    def _keep_seconds(self, token: AccessToken) -> float:
-        lifetime = token.expires_at - self._clock.wall()
-        return min(lifetime - min(MARGIN_SECONDS, lifetime / 10), MAX_AGE_SECONDS)

@@ -15,7 +15,7 @@ from ext_authz._protos.base_pb2 import HeaderValue, HeaderValueOption
 from ext_authz._protos.external_auth_pb2 import CheckResponse, DeniedHttpResponse, OkHttpResponse
 from ext_authz._protos.http_status_pb2 import HttpStatus
 from ext_authz._protos.rpc_status_pb2 import Status
-from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.exchange.access_token import AccessToken
 from ext_authz.secret import without_tokens
 from ext_authz.settings.settings import McpServer
 from ext_authz.verdict.answers import ANSWERS, Answer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ext_authz.clock import Clock
-from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.exchange.access_token import AccessToken
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.request.facts import RequestFacts
 from ext_authz.request.mcp_message import McpMessage

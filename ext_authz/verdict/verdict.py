@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ext_authz.exchange.access_tokens import AccessToken
+from ext_authz.exchange.access_token import AccessToken
 from ext_authz.leg import Leg
 from ext_authz.reasons import Reason
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import unquote
 
 import orjson
@@ -24,7 +24,7 @@ from ext_authz.audit.record import Recorder
 from ext_authz.auditor.decisions import Decision, decision_of
 from ext_authz.check import Check
 from ext_authz.clock import Clock
-from ext_authz.exchange.access_tokens import AccessToken, AccessTokens
+from ext_authz.exchange.access_token import AccessToken
 from ext_authz.identity.compact_jws import NotCompactJws, take_apart
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.identity.verify import Users, _taken_apart
@@ -33,6 +33,9 @@ from ext_authz.secret import Secret
 from ext_authz.settings.settings import Match, McpServer, SubjectForm
 from ext_authz.verdict.resource_metadata import ResourceMetadata
 from tests.unit.trails import ACCESS_TOKEN, ALICE, AUTH, CRM, HER_TOKEN, IDP
+
+if TYPE_CHECKING:
+    from ext_authz.exchange.access_tokens import AccessTokens
 
 MATCHED: Final = replace(
     CRM, name="wiki", match=Match(host="mcp.corp.example", path_prefix="/wiki")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from ext_authz.exchange.access_tokens import AccessToken, Source
+from ext_authz.exchange.access_token import AccessToken, Source
 from ext_authz.secret import Secret
 from tests.abuse.await_points import AwaitPoint, standing_in
 

@@ -16,8 +16,9 @@ import httpx2
 from ext_authz._protos.external_auth_pb2 import CheckRequest, CheckResponse
 from ext_authz.access_log.outcomes import Outcomes
 from ext_authz.audit.log import AuditLog
+from ext_authz.issuers import Issuers
 from ext_authz.outbound import Outbound
-from ext_authz.server import Issuers, build_check
+from ext_authz.server import build_check
 from ext_authz.settings.settings import McpServer, Settings, Timeouts
 from tests.doubles.audit_records import records_in
 from tests.doubles.audit_settings import quiet

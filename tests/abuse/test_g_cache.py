@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ext_authz._protos.external_auth_pb2 import CheckResponse
-from ext_authz.exchange.access_tokens import MARGIN_SECONDS, MAX_AGE_SECONDS, AccessToken, Source
+from ext_authz.exchange.access_token import MARGIN_SECONDS, MAX_AGE_SECONDS, AccessToken, Source
 from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.failure_memory import DEFAULT_SECONDS
 from ext_authz.exchange.token_cache import TokenCache

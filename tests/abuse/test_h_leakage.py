@@ -7,7 +7,7 @@ import pytest
 
 from ext_authz.demo.front import Front
 from ext_authz.demo.world import World
-from ext_authz.exchange.access_tokens import Source
+from ext_authz.exchange.access_token import Source
 from ext_authz.reasons import Reason
 from ext_authz.request.mcp_message import MessageKind, MessageSource
 from ext_authz.verdict.answers import ANSWERS

@@ -30,8 +30,9 @@ from ext_authz.audit.log import AuditLog
 from ext_authz.exchange.failure_memory import FailureMemory
 from ext_authz.exchange.refusals import LEG_1, LEG_2
 from ext_authz.exchange.token_cache import TokenCache
+from ext_authz.issuers import Issuers
 from ext_authz.reasons import Reason
-from ext_authz.server import Issuers, build_check
+from ext_authz.server import build_check
 from tests.abuse import envoys_view
 from tests.abuse.simulated_world import (
     CHECK_SECONDS,

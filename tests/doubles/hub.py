@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ext_authz.exchange.access_tokens import AccessToken, AccessTokens, Shared
+from ext_authz.exchange.access_token import AccessToken
+from ext_authz.exchange.access_tokens import AccessTokens, Shared
 from ext_authz.exchange.endpoint_location import Locate, configured, discovered
 from ext_authz.exchange.id_jag import IdJag, IdJagIssuer
 from ext_authz.exchange.jwt_bearer import Grant, Redeemer

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from ext_authz.audit.fingerprint import Fingerprints
 from ext_authz.exchange.legs import Legs
+from ext_authz.issuers import Issuers
 from ext_authz.outbound import Outbound
-from ext_authz.server import Issuers
 from ext_authz.settings.secret_source import SecretSource
 from ext_authz.settings.settings import AuditSettings, Quota, Settings, Timeouts
 from tests.doubles.audit_settings import quiet

@@ -35,7 +35,7 @@ REVEALING = {
     "exchange/shared/valkey_server.py",
     "identity/compact_jws.py",
     "identity/verify.py",
-    "server.py",
+    "audit/record.py",
     "settings/audit_settings.py",
     "settings/private_key.py",
     "settings/sealing_key.py",

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from ext_authz.exchange.access_tokens import AccessToken, Source
+from ext_authz.exchange.access_token import AccessToken, Source
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.request.facts import RequestFacts
 from ext_authz.request.mcp_message import McpMessage, MessageKind, MessageSource

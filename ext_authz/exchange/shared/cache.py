@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ext_authz.clock import Clock
-from ext_authz.exchange.access_tokens import Fetch, Lasting
+from ext_authz.exchange.access_token import Lasting
+from ext_authz.exchange.access_tokens import Fetch
 from ext_authz.exchange.shared.breaker import Breaker, Run
 from ext_authz.exchange.shared.claim import Claims
 from ext_authz.exchange.shared.drops import Drops

@@ -5,7 +5,7 @@ import random
 from typing import Final
 
 from ext_authz.clock import Clock
-from ext_authz.exchange.access_tokens import Lasting
+from ext_authz.exchange.access_token import Lasting
 from ext_authz.exchange.shared.breaker import Unavailable
 from ext_authz.exchange.shared.lease import Found, Lease, Leases, NoLease
 from ext_authz.exchange.shared.seal import NotSealed, Seals

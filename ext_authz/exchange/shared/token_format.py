@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 import orjson
 
 from ext_authz.clock import Clock
-from ext_authz.exchange.access_tokens import MAX_AGE_SECONDS, AccessToken, Lasting, Source
+from ext_authz.exchange.access_token import MAX_AGE_SECONDS, AccessToken, Lasting, Source
 from ext_authz.exchange.token_answer import token_of
 from ext_authz.exchange.token_endpoint import AnswerInvalid
 from ext_authz.identity.verified_user import VerifiedUser

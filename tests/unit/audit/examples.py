@@ -28,7 +28,7 @@ from ext_authz.audit.ocsf import (
 )
 from ext_authz.audit.outcome import Outcome
 from ext_authz.audit.record import AuditRecord, Recorder
-from ext_authz.exchange.access_tokens import Source
+from ext_authz.exchange.access_token import Source
 from ext_authz.leg import Leg
 from ext_authz.reasons import Reason
 from ext_authz.verdict.trail import Trail

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from ext_authz.exchange.access_tokens import AccessToken, Source
+from ext_authz.exchange.access_token import AccessToken, Source
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.outbound import Outbound
 from ext_authz.reasons import Reason

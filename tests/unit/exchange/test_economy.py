@@ -5,7 +5,7 @@ import time as machine
 
 import pytest
 
-from ext_authz.exchange.access_tokens import Source
+from ext_authz.exchange.access_token import Source
 from ext_authz.identity.issuer_keys import IssuerKeys
 from ext_authz.identity.issuer_metadata import IssuerMetadata, openid_locations
 from ext_authz.identity.verified_user import VerifiedUser

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ext_authz.exchange.access_tokens import Source
+from ext_authz.exchange.access_token import Source
 from ext_authz.exchange.legs import Legs
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg

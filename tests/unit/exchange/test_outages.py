@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ext_authz.exchange.access_tokens import Source
+from ext_authz.exchange.access_token import Source
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.outbound import Outbound
 from ext_authz.reasons import Reason

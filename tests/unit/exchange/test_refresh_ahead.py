@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from ext_authz.exchange.access_tokens import AccessToken, Source
+from ext_authz.exchange.access_token import AccessToken, Source
 from ext_authz.exchange.refresh_ahead import PROVIDER_TROUBLE, UnshownLegs, ending_seconds
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.leg import Leg

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from ext_authz.exchange.access_tokens import AccessToken, Source, weight
+from ext_authz.exchange.access_token import AccessToken, Source, weight
 from ext_authz.exchange.token_cache import ENTRY_BYTES, TokenCache
 from ext_authz.secret import Secret
 from tests.doubles.movable_time import MovableTime

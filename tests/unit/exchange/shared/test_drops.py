@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import structlog
 
-from ext_authz.exchange.access_tokens import Source
+from ext_authz.exchange.access_token import Source
 from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.shared import drops as module
 from ext_authz.exchange.shared.breaker import Unavailable

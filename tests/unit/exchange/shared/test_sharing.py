@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import structlog
 
-from ext_authz.exchange.access_tokens import Lasting, Source
+from ext_authz.exchange.access_token import Lasting, Source
 from ext_authz.exchange.cache_key import cache_key
 from ext_authz.exchange.refresh_ahead import MAX_SECONDS
 from ext_authz.exchange.shared.lease import Leases

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ext_authz.exchange.access_tokens import AccessToken, Lasting, Source
+from ext_authz.exchange.access_token import AccessToken, Lasting, Source
 from ext_authz.exchange.shared.token_format import FromTheFuture, Unusable, packed, unpacked
 from ext_authz.identity.verified_user import VerifiedUser
 from ext_authz.secret import Secret

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from ext_authz.exchange.access_tokens import AccessToken, Source
+from ext_authz.exchange.access_token import AccessToken, Source
 from ext_authz.exchange.shared.breaker import PAUSE_SECONDS
 from tests.doubles.authorization_server import AuthorizationServer
 from tests.doubles.identity_provider import IdentityProvider
