@@ -6,7 +6,7 @@ BIN        := .venv/bin
 INSTALLED  := .venv/.installed
 TEST_DIRS  := $(wildcard tests/unit tests/pipeline tests/envoy tests/abuse)
 PEER       := litellm[proxy]==1.108.7
-AT_ONCE    := --numprocesses 2 --dist loadfile # most of the tests wait most of the time
+AT_ONCE    := --numprocesses 2 --dist worksteal # most of the tests wait most of the time
 TYPED      := $(wildcard ext_authz tests bench fuzz protos/compile.py)
 
 SHELL             := bash

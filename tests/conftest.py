@@ -1,5 +1,6 @@
 """The doubles, running on loopback."""
 
+import signal
 import ssl
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,11 @@ from tests.doubles.authorization_server import AuthorizationServer
 from tests.doubles.identity_provider import IdentityProvider
 from tests.doubles.movable_time import MovableTime
 from tests.doubles.registrations import CREDENTIALS
+
+# Who starts tests in the background of a script has SIGINT ignored, and every process that a test starts
+# would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
