@@ -129,7 +129,7 @@ async def in_process(world: World, folder: Path, *, servers: int = 1) -> AsyncIt
 def _opened(world: World, settings: Settings, check: Check, clock: Clock) -> InProcess:
     """Looks inside for the cache, and lifts its bound: no setting does, nor should one."""
     access_tokens = check._access_tokens  # noqa: SLF001
-    cache: TokenCache[AccessToken] = TokenCache(clock, max_entries=UNBOUNDED)
+    cache: TokenCache[AccessToken] = TokenCache(clock, max_entries=UNBOUNDED, max_bytes=UNBOUNDED)
     access_tokens._cache = cache  # noqa: SLF001
     return InProcess(
         world=world,
