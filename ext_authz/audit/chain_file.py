@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, assert_never
 
 import orjson
 
@@ -143,6 +143,8 @@ class ChainFile:
                 self._whole, self._is_open = self._file.size, not self._file.ends_a_line()
             case State.OURS:
                 self._rotate_if_due(self._file)
+            case never:
+                assert_never(never)
         return self._file or self._reopen("renamed")
 
     def _reopen(self, cause: str, previous: str | None = None) -> AppendFile:

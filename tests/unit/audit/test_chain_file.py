@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ext_authz.audit.append_file import AppendFile
 from ext_authz.audit.chain import Head
-from ext_authz.audit.chain_file import CannotWrite, ChainFile, siblings
+from ext_authz.audit.chain_file import CannotWrite, ChainFile, _begun, siblings
 from ext_authz.audit.checkpoint import Signer, Statement, is_signed
 from ext_authz.settings.settings import Checkpoints, Durability, Rotation
 from tests.doubles.audit_settings import NEVER, quiet
@@ -555,3 +555,16 @@ def test_what_could_not_be_synced_is_no_record(
 
     assert data_of("unsynced", file) == {"first": 2, "last": 3}
     assert_one_chain(whole_lines(file))
+
+
+def test_a_folder_that_is_not_there_holds_no_siblings(tmp_path: Path) -> None:
+    assert siblings(tmp_path / "nowhere" / "audit.jsonl") == []
+
+
+@pytest.mark.parametrize("first", ["torn", "[]", '{"time": "soon"}', "{}"])
+def test_a_file_whose_first_line_is_no_record_begins_anew(tmp_path: Path, first: str) -> None:
+    file = tmp_path / "audit.jsonl"
+    file.write_text(f"{first}\n")
+
+    assert _begun(file) is None
+    assert _begun(tmp_path / "nowhere.jsonl") is None

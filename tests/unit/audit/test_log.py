@@ -256,6 +256,57 @@ async def test_a_record_on_its_way_is_followed_by_a_correction(
 # ---- failing, and again well
 
 
+async def test_of_what_is_lost_there_is_nothing_to_correct(open_log: OpenLog) -> None:
+    log = open_log(quiet("/dev/full"))
+    entry = log.enter(named("a"))
+    with pytest.raises(AuditUnavailable):
+        await entry.durable(seconds=SOON)
+
+    log.amend(entry, instead=named("deny"), correction=named("correction"))
+
+    assert log._lost == 1
+    assert not log._queue
+
+
+async def test_corrections_are_bounded_too_and_counted_where_there_is_no_room(
+    file: Path, open_log: OpenLog, disk: Disk
+) -> None:
+    log = open_log(max_queued=1)
+    disk.gate.clear()
+    entry = log.enter(named("a"))
+    await until(lambda: entry.is_taken)
+    for _ in range(3):
+        log.amend(entry, instead=named("deny"), correction=named("correction"))
+    disk.gate.set()
+    await entry.durable(seconds=SOON)
+    await until(lambda: not log._queue)
+    await log.append(named("b"), seconds=SOON)
+
+    assert names_in(file) == ["a", "correction", "correction", "b"]
+    assert data_of("lost", file)["records"] == 1
+
+
+async def test_a_correction_that_cannot_be_encoded_is_counted_as_lost(
+    file: Path, open_log: OpenLog
+) -> None:
+    log = open_log()
+    entry = log.enter(named("a"))
+
+    log.amend(entry, instead={"name": object()}, correction={"name": object()})
+    await entry.durable(seconds=SOON)
+
+    assert data_of("lost", file)["records"] == 1
+
+
+async def test_who_was_told_is_not_told_otherwise(open_log: OpenLog) -> None:
+    entry = open_log().enter(named("a"))
+    await entry.durable(seconds=SOON)
+
+    entry.settle("too late")
+
+    await entry.durable(seconds=SOON)
+
+
 async def test_a_failing_disk_is_told_to_each_who_waits_and_it_recovers(
     file: Path, open_log: OpenLog
 ) -> None:
