@@ -13,7 +13,6 @@ StoredEvent = Mapping[str, Any]
 
 UNKNOWN: Final = "Unknown"  # where OCSF wants a member and nothing is known
 DECISIONS: Final = frozenset({"decision", "correction"})
-TOKENS: Final = ("user_token", "id_jag", "access_token")  # those that may have a fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +69,9 @@ class Decision:
     traceparent: str | None
     version: str | None
     legs: tuple[DecisionLeg, ...] = ()
-    fingerprints: Mapping[str, str] = field(default_factory=dict)  # by the names of `TOKENS`
+    fingerprints: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of user_token, id_jag, access_token
 
 
 def decision_of(event: StoredEvent) -> Decision:

@@ -23,7 +23,7 @@ def _of_chain(chain: ChainSummary, *, has_keys: bool) -> Iterable[str]:
         return
     if chain.signed_to is None:
         yield f"{name}: no checkpoint of it has a checked signature, so all of it could be made up."
-    else:
+    elif chain.unsigned_records:
         yield (
             f"{name}: {chain.unsigned_records} records come after its last signed checkpoint "
             f"({chain.signed_to}); they are chained, and could be written anew without the key."
